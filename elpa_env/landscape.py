@@ -212,13 +212,15 @@ def _fit(index: NDArray[np.int64], energy: NDArray[np.float64]) -> tuple[NDArray
     offset = float(energy.mean())
     model = KernelRidge(alpha=RIDGE, kernel="precomputed")
     model.fit(_row_kernel(index, index), energy - offset)
-    return model.dual_coef_, offset
+    return np.asarray(model.dual_coef_), offset
 
 
 def _row_kernel(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
     from sklearn.metrics.pairwise import laplacian_kernel
 
-    return laplacian_kernel(index_to_digits(left), index_to_digits(right), gamma=1 / LAPLACIAN_LENGTH)
+    return np.asarray(
+        laplacian_kernel(index_to_digits(left), index_to_digits(right), gamma=1 / LAPLACIAN_LENGTH)
+    )
 
 
 def _site_kernel() -> NDArray[np.float64]:

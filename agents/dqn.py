@@ -1,0 +1,256 @@
+"""Deep Q-learning with double Q-learning, Boltzmann sampling and action masks, on SB3's DQN."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar, get_args
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch.nn import functional as F
+
+from agents.buffers import EpisodeReplayBuffer
+from elpa_env.classes import check_target_class
+from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking
+from elpa_env.errors import InputError
+from elpa_env.space import N_STEPS, unscale
+from elpa_env.training import TrainingSet
+
+Backup = Literal["double", "max"]
+SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
+
+
+class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
+    """The spaces of `Elpasolite-v0` and nothing else: what an agent that learns offline gets."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (N_STEPS,), np.float32)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """All choices open; SB3 asks once."""
+        super().reset(seed=seed)
+        return np.zeros(N_STEPS, dtype=np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Refuse: an agent that learns offline meets no environment."""
+        raise TypeError("this agent has no environment: pass one, or call learn_offline")
+
+
+class BoltzmannDQN(DQN):
+    """SB3's DQN with a double backup, β sampling and masks; learns online or from episodes alone.
+
+    Actions are drawn with probability proportional to exp(β Q), eq. 16 of Türk et al. 2022, over the
+    open actions, in training as in `predict`; `deterministic=True` takes the best open action. All
+    other arguments are those of `stable_baselines3.DQN`.
+
+    Args:
+        policy: as in SB3.
+        env: as in SB3; None for an agent that learns offline, which then never meets an environment.
+        beta: inverse temperature β of eq. 16; 0 = uniform, inf = greedy.
+        backup: "double": the online network chooses the next action and the target network judges
+            it (van Hasselt et al. 2016); "max": the target network does both (eq. 13).
+        masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
+            environments other than this project's.
+        target_class: energy class that the agent is trained for, kept with it when it is saved.
+        **kwargs: passed on to `stable_baselines3.DQN`.
+
+    Raises:
+        InputError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: GymEnv | str | None,
+        *,
+        beta: float = 5.0,
+        backup: Backup = "double",
+        masking: Masking | None = "digits",
+        target_class: int = 1,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if not beta >= 0:
+            raise InputError(f"beta must be at least 0, got {beta}")
+        if backup not in get_args(Backup):
+            raise InputError(f"backup must be one of {', '.join(get_args(Backup))}, got {backup!r}")
+        self.beta = beta
+        self.backup = backup
+        self.masking = None if masking is None else check_masking(masking)
+        self.target_class = check_target_class(target_class)
+        if env is None and _init_setup_model:
+            env = OfflineEnv()
+        super().__init__(policy, env, _init_setup_model=_init_setup_model, **kwargs)  # type: ignore[arg-type]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed as SB3 does, and the generator that actions are drawn with."""
+        super().set_random_seed(seed)
+        self._rng = np.random.default_rng(seed)
+
+    def open_actions(self, observation: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(n, n_actions) True where an action is allowed, read from (n, ...) observations."""
+        if self.masking is None:
+            assert isinstance(self.action_space, spaces.Discrete)
+            return np.ones((len(observation), int(self.action_space.n)), dtype=bool)
+        return action_masks(unscale(observation[:, :N_STEPS]), self.masking)
+
+    def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n, n_actions) Q-values of (n, ...) observations; -inf where an action is not open."""
+        with th.no_grad():
+            self.policy.set_training_mode(False)
+            q = self.q_net(th.as_tensor(observation, device=self.device)).cpu().double().numpy()
+        return np.where(self.open_actions(observation), q, -np.inf)
+
+    def action_probabilities(
+        self, observation: NDArray[np.float32], *, beta: float | None = None
+    ) -> NDArray[np.float64]:
+        """(n, n_actions) probabilities of the open actions, eq. 16.
+
+        Args:
+            observation: (n, ...) observations.
+            beta: the agent's own by default.
+        """
+        q = self.q_values(observation)
+        q -= q.max(axis=1, keepdims=True)
+        beta = self.beta if beta is None else beta
+        with np.errstate(invalid="ignore"):
+            weight = np.where(np.isneginf(q), 0.0, np.exp(beta * q))
+        weight[q == 0] = 1
+        return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Draw actions with β sampling, or take the best open ones; see `stable_baselines3.DQN`."""
+        array = np.asarray(observation, dtype=np.float32)
+        single = array.ndim == 1
+        batch = array[None] if single else array
+        if deterministic:
+            action = self.q_values(batch).argmax(axis=1)
+        else:
+            action = self._draw(self.action_probabilities(batch))
+        return (action[0] if single else action), state
+
+    def _draw(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+        """(n,) one action a row, with probability proportional to its weight."""
+        edges = np.cumsum(weights, axis=1)
+        uniform = self._rng.random((len(edges), 1)) * edges[:, -1:]
+        return np.asarray((uniform >= edges[:, :-1]).sum(axis=1))
+
+    def _sample_action(
+        self,
+        learning_starts: int,
+        action_noise: ActionNoise | None = None,
+        n_envs: int = 1,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Explore: β sampling, and with `exploration_rate` (always in warm-up) any open action."""
+        assert isinstance(self._last_obs, np.ndarray)
+        warming_up = self.num_timesteps < learning_starts
+        uniform = np.full(n_envs, warming_up) | (self._rng.random(n_envs) < self.exploration_rate)
+        action, _ = self.predict(self._last_obs)
+        if uniform.any():
+            anything = self._draw(self.open_actions(self._last_obs).astype(np.float64))
+            action = np.where(uniform, anything, action)
+        return action, action
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Make `gradient_steps` updates on batches from the replay buffer, eq. 15."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        assert self.replay_buffer is not None
+        losses = []
+        for _ in range(gradient_steps):
+            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            value = self._next_value(data.next_observations)
+            target = data.rewards + (1 - data.dones) * self.gamma * value
+            current = self.q_net(data.observations).gather(1, data.actions.long())
+            loss = F.mse_loss(current, target)
+            self.policy.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            losses.append(loss.detach())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", float(th.stack(losses).mean()))
+
+    @th.no_grad()
+    def _next_value(self, observations: th.Tensor) -> th.Tensor:
+        """(n, 1) value of (n, ...) next states according to `backup`, over the open actions."""
+        closed = th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
+        judged = self.q_net_target(observations).masked_fill(closed, -th.inf)
+        if self.backup == "max":
+            return judged.max(dim=1, keepdim=True).values
+        chosen = self.q_net(observations).masked_fill(closed, -th.inf).argmax(dim=1, keepdim=True)
+        return judged.gather(1, chosen)
+
+    def set_episodes(self, training_set: TrainingSet) -> None:
+        """Fill the replay buffer with the episodes of a training set, for `learn_offline`."""
+        assert isinstance(self.observation_space, spaces.Box)
+        assert isinstance(self.action_space, spaces.Discrete)
+        self.replay_buffer = EpisodeReplayBuffer(
+            training_set,
+            self.target_class,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            seed=self.seed,
+        )
+
+    def learn_offline(
+        self: SelfDQN,
+        n_updates: int,
+        callback: MaybeCallback = None,
+        *,
+        log_interval: int = 100,
+        tb_log_name: str = "BoltzmannDQN",
+        reset_num_timesteps: bool = True,
+    ) -> SelfDQN:
+        """Learn from the replay buffer alone; no environment is ever asked.
+
+        One update counts as one timestep: for the learning rate's schedule, for the target network
+        (synchronised every `target_update_interval` updates), for callbacks and the log.
+
+        Args:
+            n_updates: network updates.
+            callback: as in SB3; `on_step` is called after every update and may end training.
+            log_interval: updates between two lines of the log.
+            tb_log_name: as in SB3.
+            reset_num_timesteps: as in SB3; False goes on where an earlier call stopped.
+
+        Raises:
+            InputError: `n_updates` is not positive, or there are no episodes yet.
+        """
+        if n_updates < 1:
+            raise InputError(f"n_updates must be at least 1, got {n_updates}")
+        if self.replay_buffer is None or self.replay_buffer.size() == 0:
+            raise InputError("there are no episodes to learn from: call set_episodes(training_set) first")
+        total, callback = self._setup_learn(n_updates, callback, reset_num_timesteps, tb_log_name)
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total:
+            self.num_timesteps += 1
+            self._update_current_progress_remaining(self.num_timesteps, total)
+            self.train(1, self.batch_size)
+            if self.num_timesteps % self.target_update_interval == 0:
+                polyak_update(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+            if self.num_timesteps % log_interval == 0:
+                self.logger.dump(self.num_timesteps)
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+        callback.on_training_end()
+        return self

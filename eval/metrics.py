@@ -1,0 +1,133 @@
+"""The five metrics of Türk et al. 2022 (eqs. 2-6) as pure functions on arrays.
+
+All of them start from how often each composition was drawn: `counts`, (39^4,), any number type; exact
+probabilities serve as well. `table_class` is (39^4,) the energy class 1..10 of every composition, 0
+where the table holds none. A metric whose denominator is empty is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elpa_env.classes import N_CLASSES, neighbours
+from elpa_env.elements import N_ELEMENTS
+from elpa_env.space import N_SITES, TABLE_SHAPE
+
+METRICS: Final = {
+    "precision": "precision (right class)",
+    "precision_neighbour": "precision (neigh. class)",
+    "coverage": "coverage (right class)",
+    "coverage_neighbour": "coverage (neigh. class)",
+    "js_distance": "JS distance",
+}
+"""Keys of `all_metrics` and the paper's names for them, in the order of its tables."""
+
+Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+
+
+def class_totals(counts: Counts, table_class: NDArray[np.int8]) -> NDArray[np.float64]:
+    """(11,) draws in each class; entry 0 is what fell on no composition."""
+    return np.bincount(table_class, weights=counts, minlength=N_CLASSES + 1)
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def precision(totals: NDArray[np.float64], *, target_class: int) -> float:
+    """Fraction of the draws in the target class, eq. 2; `totals` from `class_totals`."""
+    return _share(totals[target_class], totals[1:].sum())
+
+
+def precision_neighbour(totals: NDArray[np.float64], *, target_class: int) -> float:
+    """Fraction of the draws in the classes next to the target, eq. 3."""
+    return _share(totals[neighbours(target_class)].sum(), totals[1:].sum())
+
+
+def coverage(unique: NDArray[np.float64], members: NDArray[np.integer[Any]], *, target_class: int) -> float:
+    """Fraction of the target class that was drawn at least once, eq. 4.
+
+    Args:
+        unique: (11,) different compositions drawn in each class, or their expected number.
+        members: (11,) compositions that each class holds.
+        target_class: 1..10.
+    """
+    return _share(unique[target_class], members[target_class])
+
+
+def coverage_neighbour(
+    unique: NDArray[np.float64], members: NDArray[np.integer[Any]], *, target_class: int
+) -> float:
+    """Fraction of the classes next to the target that was drawn at least once, eq. 5."""
+    beside = neighbours(target_class)
+    return _share(unique[beside].sum(), members[beside].sum())
+
+
+def element_distribution(counts: Counts) -> NDArray[np.float64]:
+    """(4, 39) p(Z|S), the share of each element on each site; NaN if nothing was drawn."""
+    table = np.asarray(counts, dtype=np.float64).reshape(TABLE_SHAPE)
+    sites = range(N_SITES)
+    sums = np.stack([table.sum(axis=tuple(s for s in sites if s != site)) for site in sites])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / table.sum())
+
+
+def js_distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Jensen-Shannon distance of two elemental distributions, eq. 6.
+
+    Args:
+        p: (4, 39) p(Z|S).
+        q: (4, 39) the other; the distance is symmetric.
+
+    Returns:
+        Mean over the sites of the square root of the divergence in bits: 0 = equal, 1 = disjoint.
+    """
+    if p.shape != (N_SITES, N_ELEMENTS) or q.shape != p.shape:
+        raise ValueError(f"p and q must be ({N_SITES}, {N_ELEMENTS}), got {p.shape} and {q.shape}")
+    m = (p + q) / 2
+    divergence = (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2
+    return float(np.sqrt(np.maximum(divergence, 0)).mean())
+
+
+def _relative_entropy(p: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4,) bits; 0 log 0 = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p == 0, 0.0, p * np.log2(p / m))
+    return np.asarray(terms.sum(axis=1))
+
+
+def all_metrics(
+    counts: NDArray[np.integer[Any]], table_class: NDArray[np.int8], *, target_class: int
+) -> dict[str, float]:
+    """The five metrics of what was drawn, in the order of `METRICS`.
+
+    Args:
+        counts: (39^4,) draws of each composition.
+        table_class: (39^4,) energy class of each composition, 0 = none.
+        target_class: 1..10.
+    """
+    members = np.bincount(table_class, minlength=N_CLASSES + 1)
+    unique = np.bincount(table_class[counts > 0], minlength=N_CLASSES + 1).astype(np.float64)
+    return _five(counts, unique, members, table_class, target_class)
+
+
+def _five(
+    counts: Counts,
+    unique: NDArray[np.float64],
+    members: NDArray[np.integer[Any]],
+    table_class: NDArray[np.int8],
+    target_class: int,
+) -> dict[str, float]:
+    totals = class_totals(counts, table_class)
+    drawn = element_distribution(np.where(table_class > 0, counts, 0))
+    reference = element_distribution(table_class == target_class)
+    return {
+        "precision": precision(totals, target_class=target_class),
+        "precision_neighbour": precision_neighbour(totals, target_class=target_class),
+        "coverage": coverage(unique, members, target_class=target_class),
+        "coverage_neighbour": coverage_neighbour(unique, members, target_class=target_class),
+        "js_distance": js_distance(drawn, reference),
+    }

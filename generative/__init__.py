@@ -1,0 +1,1 @@
+"""Generative models: conditional VAE, conditional WGAN-GP, and the baselines."""
