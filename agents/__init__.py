@@ -2,7 +2,17 @@
 
 from agents.buffers import EpisodeReplayBuffer
 from agents.dqn import BoltzmannDQN, OfflineEnv
-from agents.features import OneHotDigits
+from agents.offline import DQNConfig, train_offline
+from agents.policies import BoundedQPolicy, DigitEncoder
 from agents.sampler import AgentSampler
 
-__all__ = ["AgentSampler", "BoltzmannDQN", "EpisodeReplayBuffer", "OfflineEnv", "OneHotDigits"]
+__all__ = [
+    "AgentSampler",
+    "BoltzmannDQN",
+    "BoundedQPolicy",
+    "DQNConfig",
+    "DigitEncoder",
+    "EpisodeReplayBuffer",
+    "OfflineEnv",
+    "train_offline",
+]

@@ -23,6 +23,9 @@ from elpa_env.errors import InputError
 from elpa_env.space import N_STEPS, unscale
 from elpa_env.training import TrainingSet
 
+CHECKPOINT_FORMAT = 1
+"""Kept with every saved agent; raised when an older one can no longer be read."""
+
 Backup = Literal["double", "max"]
 SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
 
@@ -84,6 +87,7 @@ class BoltzmannDQN(DQN):
             raise InputError(f"beta must be at least 0, got {beta}")
         if backup not in get_args(Backup):
             raise InputError(f"backup must be one of {', '.join(get_args(Backup))}, got {backup!r}")
+        self.checkpoint_format = CHECKPOINT_FORMAT
         self.beta = beta
         self.backup = backup
         self.masking = None if masking is None else check_masking(masking)
@@ -194,9 +198,11 @@ class BoltzmannDQN(DQN):
         closed = th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
         judged = self.q_net_target(observations).masked_fill(closed, -th.inf)
         if self.backup == "max":
-            return judged.max(dim=1, keepdim=True).values
+            best: th.Tensor = judged.max(dim=1, keepdim=True).values
+            return best
         chosen = self.q_net(observations).masked_fill(closed, -th.inf).argmax(dim=1, keepdim=True)
-        return judged.gather(1, chosen)
+        value: th.Tensor = judged.gather(1, chosen)
+        return value
 
     def set_episodes(self, training_set: TrainingSet) -> None:
         """Fill the replay buffer with the episodes of a training set, for `learn_offline`."""

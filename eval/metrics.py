@@ -30,7 +30,7 @@ Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 def class_totals(counts: Counts, table_class: NDArray[np.int8]) -> NDArray[np.float64]:
     """(11,) draws in each class; entry 0 is what fell on no composition."""
-    return np.bincount(table_class, weights=counts, minlength=N_CLASSES + 1)
+    return np.bincount(table_class, weights=counts, minlength=N_CLASSES + 1).astype(np.float64)
 
 
 def _share(part: float, whole: float) -> float:

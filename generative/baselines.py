@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,15 +72,21 @@ def _site_prevalence(elements: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _normalised(table: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = np.where(composition_mask(), table.ravel(), 0.0)
-    return flat / flat.sum()
+    return np.asarray(flat / flat.sum())
 
 
-Distribution = Callable[[TrainingSet, int], NDArray[np.float64]]
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline: its heading in tables, and its distribution given training set and class."""
 
-BASELINES: dict[str, Distribution] = {
-    "random": uniform_distribution,
-    "sites": site_distribution,
-    "pairs": pair_distribution,
+    title: str
+    distribution: Callable[[TrainingSet, int], NDArray[np.float64]]
+
+
+BASELINES: Final = {
+    "pairs": Baseline("element pairs", pair_distribution),
+    "sites": Baseline("elements per site", site_distribution),
+    "random": Baseline("random", uniform_distribution),
 }
 
 
@@ -99,7 +107,7 @@ class BaselineSampler:
 
     def _distribution(self, target_class: int) -> NDArray[np.float64]:
         """(39^4,) probability of every composition."""
-        return BASELINES[self.name](self._training_set, target_class)
+        return BASELINES[self.name].distribution(self._training_set, target_class)
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
         """Draw (n, 8) digits; see `elpa_env.Sampler`."""

@@ -1,0 +1,136 @@
+"""The paper's agent: a DQN trained offline on the episodes of a training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.utils import LinearSchedule
+
+from agents.callbacks import AveragedWeights, ReportProgress
+from agents.dqn import Backup, BoltzmannDQN
+from agents.policies import BoundedQPolicy, DigitEncoder, Encoding
+from elpa_env.dynamics import Masking
+from elpa_env.training import TrainingSet
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Hyperparameters; the defaults are the paper's (section 2.3.3).
+
+    Attributes:
+        hidden: nodes of the hidden layers, each with layer normalisation.
+        encoding: how the network reads the digits, see `DigitEncoder`; None = as they are scaled.
+        bounded: whether Q ends in a hyperbolic tangent.
+        backup: "double" or "max".
+        masking: what is open in targets and in sampling.
+        beta: inverse temperature of eq. 16.
+        gamma: discount factor.
+        n_updates: network updates.
+        batch_size: transitions an update, in whole episodes of eight.
+        learning_rate: Adam's.
+        decay_learning_rate: let it fall linearly to zero.
+        weight_decay: decoupled, AdamW's.
+        target_update_interval: updates between two synchronisations of the target network.
+        ema_decay: of the average of the weights that is sampled from; 0 = the last weights.
+    """
+
+    hidden: tuple[int, ...] = (512,) * 5
+    encoding: Encoding | None = None
+    bounded: bool = False
+    backup: Backup = "double"
+    masking: Masking = "digits"
+    beta: float = 5.0
+    gamma: float = 0.999
+    n_updates: int = 800_000
+    batch_size: int = 250
+    learning_rate: float = 1e-5
+    decay_learning_rate: bool = False
+    weight_decay: float = 0.0
+    target_update_interval: int = 10
+    ema_decay: float = 0.0
+
+    @classmethod
+    def default(cls) -> DQNConfig:
+        """A small network that reaches the paper's spread in minutes on one core."""
+        return cls(
+            hidden=(256,) * 3,
+            encoding="thermometer",
+            bounded=True,
+            masking="composition",
+            n_updates=6_000,
+            batch_size=256,
+            learning_rate=5e-4,
+            decay_learning_rate=True,
+            weight_decay=0.2,
+            ema_decay=0.999,
+        )
+
+    def policy_kwargs(self) -> dict[str, Any]:
+        """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`."""
+        features: dict[str, Any] = {"features_extractor_class": FlattenExtractor}
+        if self.encoding:
+            features = {
+                "features_extractor_class": DigitEncoder,
+                "features_extractor_kwargs": {"encoding": self.encoding},
+            }
+        return {
+            "net_arch": list(self.hidden),
+            "bounded": self.bounded,
+            "optimizer_class": th.optim.AdamW,
+            "optimizer_kwargs": {"weight_decay": self.weight_decay, "fused": True},
+            **features,
+        }
+
+
+def train_offline(
+    training_set: TrainingSet,
+    target_class: int,
+    config: DQNConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    tensorboard_log: str | None = None,
+) -> BoltzmannDQN:
+    """Train an agent on the episodes of a training set; no environment, no energy is ever asked.
+
+    Args:
+        training_set: all that the agent sees.
+        target_class: 1..10.
+        config: hyperparameters; the paper's by default.
+        seed: of the weights and of the batches.
+        device: a torch device.
+        progress: called with updates made and updates to make.
+        tensorboard_log: folder for TensorBoard, as in SB3.
+    """
+    config = config or DQNConfig()
+    rate = config.learning_rate
+    model = BoltzmannDQN(
+        BoundedQPolicy,
+        None,
+        beta=config.beta,
+        backup=config.backup,
+        masking=config.masking,
+        target_class=target_class,
+        learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.decay_learning_rate else rate,
+        buffer_size=1,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        target_update_interval=config.target_update_interval,
+        policy_kwargs=config.policy_kwargs(),
+        seed=seed,
+        device=device,
+        tensorboard_log=tensorboard_log,
+    )
+    model.set_episodes(training_set)
+    callbacks: list[BaseCallback] = []
+    if config.ema_decay:
+        callbacks.append(AveragedWeights(config.ema_decay))
+    if progress:
+        callbacks.append(ReportProgress(progress, config.n_updates))
+    return model.learn_offline(config.n_updates, callbacks)

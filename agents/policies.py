@@ -1,0 +1,114 @@
+"""Q-networks for the elpasolite observation: how the digits are read, and what bounds the output."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import nn
+
+from elpa_env.errors import InputError
+from elpa_env.space import DIGIT_LIMITS, N_STEPS
+
+Encoding = Literal["one-hot", "thermometer"]
+
+
+class DigitEncoder(BaseFeaturesExtractor):
+    """Reads the eight digits out of a scaled observation.
+
+    "one-hot" gives every value of a digit an entry of its own: 4 * 6 + 4 * 8 entries. "thermometer"
+    gives every step between two values one, +1 above it and -1 below, 0 while the digit is open:
+    4 * 5 + 4 * 7 entries; elements that are neighbours in the periodic table then look alike. Both add
+    one entry a digit that says "still open". What follows the eight digits in the observation (a
+    one-hot target class, say) is passed on as it is.
+
+    Args:
+        observation_space: `Box` of shape (8,) or longer.
+        encoding: "one-hot" or "thermometer".
+    """
+
+    _half_limits: th.Tensor
+    _column: th.Tensor
+    _value: th.Tensor
+
+    def __init__(self, observation_space: spaces.Box, encoding: Encoding = "one-hot") -> None:
+        if encoding not in get_args(Encoding):
+            raise InputError(f"encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
+        limits = [int(limit) for limit in DIGIT_LIMITS]
+        values = [limit if encoding == "one-hot" else limit - 1 for limit in limits]
+        extra = observation_space.shape[0] - N_STEPS
+        super().__init__(observation_space, sum(values) + N_STEPS + extra)
+        self.encoding = encoding
+        self.register_buffer("_half_limits", th.tensor(limits) / 2)
+        self.register_buffer("_column", th.repeat_interleave(th.arange(N_STEPS), th.tensor(values)))
+        self.register_buffer("_value", th.cat([th.arange(1, n + 1) for n in values]).float())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """(n, features_dim) features of (n, 8 or more) observations."""
+        scaled = observations[:, :N_STEPS]
+        is_open = (scaled == 0).float()
+        digits = ((scaled + 1) * self._half_limits + 0.5).round() * (1 - is_open)
+        column = digits[:, self._column]
+        if self.encoding == "one-hot":
+            features = (column == self._value).float()
+        else:
+            features = (2 * (column > self._value).float() - 1) * (column > 0)
+        return th.cat([features, is_open, observations[:, N_STEPS:]], dim=1)
+
+
+class BoundedQNetwork(QNetwork):
+    """SB3's Q-network with layer normalisation, LeakyReLU and optionally Q in (-1, 1).
+
+    Args:
+        layer_norm: normalise every hidden layer.
+        bounded: end in a hyperbolic tangent; no return of eq. 12 lies outside -1..1.
+        *args: passed on to SB3's QNetwork.
+        **kwargs: passed on to SB3's QNetwork.
+    """
+
+    def __init__(self, *args: Any, layer_norm: bool = True, bounded: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        layers: list[nn.Module] = []
+        width = self.features_dim
+        for hidden in self.net_arch:
+            layers.append(nn.Linear(width, hidden))
+            if layer_norm:
+                layers.append(nn.LayerNorm(hidden))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            width = hidden
+        layers.append(nn.Linear(width, int(self.action_space.n)))
+        if bounded:
+            layers.append(nn.Tanh())
+        self.q_net = nn.Sequential(*layers)
+
+
+class BoundedQPolicy(DQNPolicy):
+    """SB3's DQN policy around `BoundedQNetwork`.
+
+    Args:
+        layer_norm: see `BoundedQNetwork`.
+        bounded: see `BoundedQNetwork`.
+        *args: passed on to SB3's DQNPolicy.
+        **kwargs: passed on to SB3's DQNPolicy.
+    """
+
+    def __init__(self, *args: Any, layer_norm: bool = True, bounded: bool = True, **kwargs: Any) -> None:
+        self._layer_norm = layer_norm
+        self._bounded = bounded
+        super().__init__(*args, **kwargs)
+
+    def make_q_net(self) -> QNetwork:
+        """Build one of the two networks."""
+        arguments = self._update_features_extractor(self.net_args, features_extractor=None)
+        network = BoundedQNetwork(**arguments, layer_norm=self._layer_norm, bounded=self._bounded)
+        return network.to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "layer_norm": self._layer_norm,
+            "bounded": self._bounded,
+        }

@@ -1,0 +1,1 @@
+"""Scoring of any sampler, figures and the command line."""

@@ -1,0 +1,5 @@
+"""``python -m eval`` is the same as ``elpa``."""
+
+from eval.cli import main
+
+main()

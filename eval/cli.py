@@ -1,0 +1,445 @@
+"""The command line: ``elpa``, or ``python -m eval``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from elpa_env.classes import check_target_class
+from elpa_env.errors import InputError
+from elpa_env.files import write_text
+
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""Wrong usage, in whatever copy of Click this version of Typer works with."""
+
+console = Console()
+errors = Console(stderr=True)
+
+app = typer.Typer(
+    help="Generate elpasolite compositions of a wanted stability, and score any generator of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="The DFT table and the energy landscape.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+TargetClass = Annotated[int, typer.Option(help="Energy class 1-10 to aim at; 1 is the most stable.")]
+NSamples = Annotated[int, typer.Option(help="Valid samples to draw.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Training set: 'landscape' (embedded), 'dft' (Faber et al. 2016, see `elpa data fetch`), "
+        "or the path of a .csv or .pkl file."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="First seed.")]
+Seeds = Annotated[int, typer.Option(help="Number of seeds; results become mean ± standard deviation.")]
+Preset = Annotated[str, typer.Option(help="Hyperparameters: quick, default or paper.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or another torch device.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the models that an interrupted run finished.")
+]
+Jobs = Annotated[int, typer.Option(help="Models to train side by side; 0 = one a core.")]
+
+
+class PaperTable(StrEnum):
+    """A table of the paper."""
+
+    TABLE1 = "table1"
+    TABLE2 = "table2"
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="Model to include; repeat for more. All by default.")
+    ] = None,
+    data: Data = "landscape",
+    target_class: TargetClass = 1,
+    n_samples: NSamples = 10_000,
+    preset: Preset = "default",
+    seed: Seed = 0,
+    seeds: Seeds = 1,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+    augment: Annotated[bool, typer.Option(help="Add A/B swaps to the training set.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train the models, draw samples from each, and print the paper's table."""
+    from eval.models import MODELS
+    from eval.report import comparison_table, write_results
+    from eval.run import Plan, run_plan
+
+    plan = Plan(
+        models=tuple(dict.fromkeys(models or MODELS)),
+        seeds=_seeds(seed, seeds),
+        data=data,
+        target_class=target_class,
+        n_samples=n_samples,
+        preset=preset,
+        device=device,
+        augment=augment,
+    )
+    training_set = plan.check()
+    _check_free(out, overwrite)
+    partial = _partial(out)
+    console.print(f"training set: {training_set.name} ({len(training_set):,} rows)", highlight=False)
+    with _interruptible(partial):
+        results = run_plan(plan, partial, n_jobs=_jobs(jobs), console=console, resume=resume)
+        write_results(plan, results, training_set, partial)
+    _publish(partial, out)
+    console.print(comparison_table(plan, results, training_set))
+    console.print(f"results in {out}", highlight=False)
+
+
+@app.command()
+def reproduce(
+    table: Annotated[PaperTable, typer.Argument(help="Which table of the paper.")],
+    data: Data = "dft",
+    seeds: Annotated[int, typer.Option(help="Seeds; 0 = the number that the targets name.")] = 0,
+    n_samples: Annotated[int, typer.Option(help="Valid samples; 0 = the number that the targets name.")] = 0,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Hold a table of the paper against fresh training runs: target, measured, verdict."""
+    from eval.reproduce import reproduce_table
+
+    out = out or Path(f"results-{table.value}")
+    _check_free(out, overwrite)
+    partial = _partial(out)
+    _at_least("--seeds", seeds, 0)
+    _at_least("--n-samples", n_samples, 0)
+    with _interruptible(partial):
+        rendered = reproduce_table(
+            table.value,
+            data=data,
+            n_seeds=seeds or None,
+            n_samples=n_samples or None,
+            device=device,
+            n_jobs=_jobs(jobs),
+            folder=partial,
+            console=console,
+            resume=resume,
+        )
+    _publish(partial, out)
+    console.print(rendered)
+    console.print(f"results in {out}", highlight=False)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="dqn, vae or gan.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
+    data: Data = "landscape",
+    target_class: TargetClass = 1,
+    preset: Preset = "default",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    augment: Annotated[bool, typer.Option(help="Add A/B swaps to the training set.")] = True,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train one model and save it."""
+    from eval.models import Task, check_model
+    from eval.run import check_device
+
+    spec = check_model(model, preset)
+    if not spec.suffix:
+        raise InputError(f"{model} needs no training: draw from it with `elpa sample {model}`")
+    check_target_class(target_class)
+    _at_least("--seed", seed, 0)
+    check_device(device)
+    if out.suffix != spec.suffix:
+        raise InputError(f"the checkpoint of a {model} ends in {spec.suffix}, got {out}")
+    _check_free(out, overwrite)
+    training_set = _training_set(data, augment)
+    with _progress_bar(f"training {model}") as progress:
+        task = Task(spec.presets[preset], training_set, target_class, seed, device, progress)
+        sampler: Any = spec.train(task)
+    sampler.save(out)
+    console.print(f"{model} trained on {training_set.name}: {out}", highlight=False)
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="A checkpoint, or a baseline: random, sites, pairs.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    target_class: TargetClass = 1,
+    n_samples: NSamples = 10_000,
+    data: Data = "landscape",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw valid samples from a trained model, with energy, class and novelty."""
+    from eval.scoring import draw_valid, sample_table
+
+    check_target_class(target_class)
+    _at_least("--n-samples", n_samples, 1)
+    _at_least("--seed", seed, 0)
+    _check_free(out, overwrite)
+    training_set = _training_set(data, augment=True)
+    sampler = _sampler(model, training_set, device)
+    import numpy as np
+
+    with _progress_bar("sampling") as progress:
+        chunks = draw_valid(sampler, n_samples, target_class=target_class, seed=seed, progress=progress)
+        index = np.concatenate([chunk for chunk, _ in chunks])
+    table = sample_table(index, training_set=training_set)
+    write_text(out, table.to_csv(index=False))
+    console.print(f"{n_samples:,} samples: {out}", highlight=False)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="CSV with a column formula, or Z_A, Z_B, Z_C, Z_D.")],
+    target_class: TargetClass = 1,
+    data: Data = "landscape",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score samples that anybody's model made."""
+    from eval.metrics import METRICS
+    from eval.samples_csv import read_samples
+    from eval.scoring import count_chunks, score_tally
+
+    check_target_class(target_class)
+    if out:
+        _check_free(out, overwrite)
+    training_set = _training_set(data, augment=True)
+    tally = count_chunks(read_samples(file))
+    result = score_tally(tally, target_class=target_class, training_set=training_set)
+    table = Table(
+        title=f"{file.name}: {result.n_valid:,} samples for class {target_class}",
+        caption=f"novelty against: {training_set.name}",
+        caption_justify="left",
+    )
+    table.add_column("")
+    table.add_column("", justify="right")
+    for key, title in METRICS.items():
+        percent = key != "js_distance"
+        value = result.metrics[key]
+        table.add_row(title, f"{value * 100:.2f} %" if percent else f"{value:.4f}")
+    for title, count in (
+        ("novel", result.novel),
+        ("rediscovered", result.rediscovered),
+        ("repeated", result.repeated),
+    ):
+        table.add_row(title, f"{count:,}")
+    console.print(table)
+    if out:
+        record = {
+            "schema_version": 1,
+            "file": file.name,
+            "target_class": target_class,
+            "training_set": {"name": training_set.name, "sha256": training_set.sha256},
+            **result.as_dict(),
+        }
+        write_text(out, json.dumps(record, indent=1))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    source: Annotated[
+        str | None, typer.Option("--from", help="Folder, file or address; the published one by default.")
+    ] = None,
+) -> None:
+    """Bring the DFT table into your cache, checked by its hash."""
+    from elpa_env.dft import fetch
+
+    console.print(f"DFT table: {fetch(source)}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("build-landscape")
+def data_build_landscape(
+    out: Annotated[Path, typer.Option(help="Folder for landscape.npz and landscape.json.")] = Path(
+        "landscape"
+    ),
+    data: Data = "dft",
+    held_out: Annotated[int, typer.Option(help="Rows held out to measure the error.")] = 2000,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit the regression anew and hold it against the landscape that ships."""
+    from elpa_env.landscape import fit_landscape, load_landscape
+    from elpa_env.training import load_training_set
+
+    _check_free(out, overwrite)
+    _at_least("--seed", seed, 0)
+    training_set = load_training_set(data, augment=False)
+    with console.status("fitting (about a minute)"):
+        landscape, error = fit_landscape(training_set, held_out=held_out, seed=seed)
+    landscape.save(out)
+    shipped = load_landscape()
+    table = Table(title=f"Landscape fitted to {training_set.name}")
+    table.add_column("class", justify="right")
+    table.add_column("compositions", justify="right")
+    table.add_column("shipped", justify="right")
+    for number, (new, old) in enumerate(
+        zip(landscape.class_counts[1:], shipped.class_counts[1:], strict=True), start=1
+    ):
+        table.add_row(str(number), f"{new:,}", f"{old:,}")
+    console.print(table)
+    console.print(
+        f"held-out error {error:.4f} eV/atom on {held_out:,} rows; "
+        f"{int((landscape.table_class != shipped.table_class).sum()):,} compositions "
+        f"are in another class than in the shipped landscape: {out}",
+        highlight=False,
+    )
+
+
+@data_app.command("info")
+def data_info(data: Data = "landscape") -> None:
+    """Show a training set's size, hash and class counts."""
+    training_set = _training_set(data, augment=True)
+    table = Table(title=f"{training_set.name}: {len(training_set):,} rows")
+    for number in range(1, 11):
+        table.add_column(str(number), justify="right")
+    table.add_row(*(f"{count:,}" for count in training_set.class_counts))
+    console.print(table)
+    console.print(f"sha256 {training_set.sha256}", highlight=False)
+
+
+def _training_set(data: str, augment: bool) -> Any:
+    from elpa_env.training import load_training_set
+
+    return load_training_set(data, augment=augment)
+
+
+def _sampler(model: str, training_set: Any, device: str) -> Any:
+    """A baseline by name, or what a checkpoint holds."""
+    from eval.models import load_sampler
+    from eval.run import check_device
+    from generative.baselines import BASELINES, BaselineSampler
+
+    check_device(device)
+    if model in BASELINES:
+        return BaselineSampler(model, training_set)
+    return load_sampler(model, device=device)
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{option} must be at least {least}, got {value}")
+
+
+def _seeds(first: int, number: int) -> tuple[int, ...]:
+    _at_least("--seed", first, 0)
+    _at_least("--seeds", number, 1)
+    return tuple(range(first, first + number))
+
+
+def _jobs(jobs: int) -> int:
+    _at_least("--jobs", jobs, 0)
+    import joblib
+
+    return jobs or int(joblib.cpu_count())
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Refuse to write where something is, unless told to."""
+    taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if taken and not overwrite:
+        raise InputError(f"{out} is not empty: name another with --out, or pass --overwrite")
+
+
+def _partial(out: Path) -> Path:
+    """Where a run works until it is complete."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def _publish(partial: Path, out: Path) -> None:
+    """Move a complete run into place; what was there goes only then."""
+    for name in ("jobs", "progress"):
+        shutil.rmtree(partial / name, ignore_errors=True)
+    (partial / "plan.json").unlink(missing_ok=True)
+    old = out.with_name(f".{out.name}-{uuid.uuid4().hex}")
+    if out.exists():
+        out.rename(old)
+    os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _interruptible:
+    """Say what is kept when a run is interrupted; leave nothing when nothing is finished."""
+
+    def __init__(self, partial: Path) -> None:
+        self.partial = partial
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        finished = list((self.partial / "jobs").glob("*.json"))
+        if not finished:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        else:
+            errors.print(
+                f"{len(finished)} finished models are kept: add --resume to go on from there",
+                highlight=False,
+            )
+
+
+class _progress_bar:
+    """One bar with time left, as a callback of done and total."""
+
+    def __init__(self, title: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.bars = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bars.add_task(title, total=1)
+
+    def __enter__(self) -> Any:
+        self.bars.start()
+        return lambda done, total: self.bars.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except InputError as error:
+        errors.print(f"elpa: {error}", highlight=False, markup=False, soft_wrap=True)
+        status = 2
+    except UsageError as error:
+        errors.print(f"elpa: {error.format_message()}", highlight=False, markup=False, soft_wrap=True)
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        errors.print("elpa: interrupted", highlight=False)
+        status = 130
+    sys.exit(status or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The two pictures of a comparison, as Figs. 5 and 6 of Türk et al. 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
+from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS, SYMBOLS
+from elpa_env.files import atomic_path
+from elpa_env.space import SITES
+
+ENERGY_BINS: Final[NDArray[np.float64]] = np.arange(-4.0, 6.01, 0.2)
+"""eV/atom; edges of the 0.2 eV bins of Fig. 5."""
+
+
+def energy_histogram(energy: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(50,) compositions in each of `ENERGY_BINS`."""
+    return np.histogram(energy, bins=ENERGY_BINS)[0].astype(np.int64)
+
+
+def draw_energies(
+    path: Path,
+    training: NDArray[np.int64],
+    models: Mapping[str, NDArray[np.int64]],
+    *,
+    target_class: int,
+    caption: str,
+) -> None:
+    """Fig. 5: formation energies of the unique samples of each model over the training set's.
+
+    Args:
+        path: picture to write.
+        training: (50,) histogram of the training set.
+        models: title and (50,) histogram of each model's unique samples.
+        target_class: its range of energies is shaded.
+        caption: small print, for the training set's name and the number of samples.
+    """
+    figure = Figure(figsize=(8, 1.6 + 1.5 * len(models)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(models), 1, sharex=True))
+    width = np.diff(ENERGY_BINS)
+    low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
+    edges = (
+        ENERGY_BINS[0] if target_class == 1 else low,
+        ENERGY_BINS[-1] if target_class == 10 else low + CLASS_WIDTH,
+    )
+    shown = training + sum(models.values())
+    used = np.flatnonzero(shown)
+    for number, (panel, (title, histogram)) in enumerate(zip(panels, models.items(), strict=True)):
+        panel.axvspan(*edges, color="0.93", label=f"class {target_class}")
+        panel.bar(ENERGY_BINS[:-1], training, width, align="edge", color="0.7", label="training set")
+        panel.bar(
+            ENERGY_BINS[:-1], histogram, width, align="edge", color=f"C{number}", alpha=0.75, label=title
+        )
+        panel.set_xlim(ENERGY_BINS[used[0]] - 0.2, ENERGY_BINS[used[-1]] + 0.4)
+        panel.set_ylabel("compositions")
+        panel.legend(loc="upper right", fontsize=8)
+    panels[-1].set_xlabel("formation energy / (eV/atom)")
+    figure.suptitle(f"Unique compositions generated for class {target_class}", fontsize=11)
+    figure.supxlabel(caption, fontsize=7, color="0.4")
+    _save(figure, path)
+
+
+def draw_elements(
+    path: Path,
+    distributions: Mapping[str, NDArray[np.float64]],
+    *,
+    target_class: int,
+    caption: str,
+) -> None:
+    """Fig. 6: elements per site as heat maps in the shape of the periodic table.
+
+    Args:
+        path: picture to write.
+        distributions: title and (4, 39) p(Z|S) of the full class, the training set, each model.
+        target_class: 1..10.
+        caption: small print.
+    """
+    rows = len(distributions)
+    figure = Figure(figsize=(11, 0.6 + 1.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, len(SITES), squeeze=False)
+    vmax = max(float(np.quantile(p[:3], 0.99)) for p in distributions.values())
+    image = None
+    for line, (title, distribution) in zip(panels, distributions.items(), strict=True):
+        for site, panel in enumerate(line):
+            grid = np.full((N_ROWS, N_GROUPS), np.nan)
+            grid[ROWS - 1, GROUPS - 1] = distribution[site]
+            image = panel.imshow(grid, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
+            for symbol, row, group, share in zip(SYMBOLS, ROWS, GROUPS, distribution[site], strict=True):
+                colour = "black" if share > 0.6 * vmax else "white"
+                panel.text(group - 1, row - 1, symbol, ha="center", va="center", fontsize=6, color=colour)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            if line is panels[0]:
+                panel.set_title(f"site {SITES[site]}", fontsize=10)
+        line[0].set_ylabel(title, fontsize=9)
+    if image is not None:
+        bar = figure.colorbar(image, ax=panels, shrink=0.6, extend="max")
+        bar.set_label("p(Z|S)")
+    figure.suptitle(f"Elements on the four sites, class {target_class}", fontsize=11)
+    figure.supxlabel(caption, fontsize=7, color="0.4")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)

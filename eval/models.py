@@ -1,0 +1,184 @@
+"""The models that can be trained, loaded and compared by name."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+
+from agents.offline import DQNConfig, train_offline
+from agents.sampler import AgentSampler
+from elpa_env.errors import InputError
+from elpa_env.sampler import Sampler
+from elpa_env.training import TrainingSet
+from eval.scoring import Progress
+from generative.baselines import BASELINES, BaselineSampler
+from generative.checkpoint import load_checkpoint
+from generative.vae import ConditionalVAE, VAEConfig
+from generative.wgan_gp import ConditionalWGAN, WGANConfig
+
+PRESETS: Final = ("quick", "default", "paper")
+
+
+@runtime_checkable
+class TrainedSampler(Sampler, Protocol):
+    """A sampler that can be kept."""
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, all or nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is to be trained for.
+
+    Attributes:
+        config: its dataclass of hyperparameters.
+        training_set: all that it may see.
+        target_class: 1..10; conditional models learn all classes at once.
+        seed: of everything random.
+        device: a torch device.
+        progress: called with updates made and updates to make.
+    """
+
+    config: Any
+    training_set: TrainingSet
+    target_class: int
+    seed: int
+    device: str = "cpu"
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model.
+
+    Attributes:
+        title: heading of its column.
+        train: makes a trained sampler.
+        presets: hyperparameters by preset; empty for a model that has none.
+        suffix: of its checkpoint; empty for a model that needs none.
+        cost: rank by training time, to start the slowest first.
+    """
+
+    title: str
+    train: Callable[[Task], Sampler]
+    presets: Mapping[str, Any]
+    suffix: str = ""
+    cost: int = 0
+
+
+def _train_dqn(task: Task) -> AgentSampler:
+    return AgentSampler(
+        train_offline(
+            task.training_set,
+            task.target_class,
+            task.config,
+            seed=task.seed,
+            device=task.device,
+            progress=task.progress,
+        )
+    )
+
+
+def _train_vae(task: Task) -> ConditionalVAE:
+    model = ConditionalVAE(task.config, seed=task.seed, device=task.device)
+    return model.fit(task.training_set, task.progress)
+
+
+def _train_gan(task: Task) -> ConditionalWGAN:
+    model = ConditionalWGAN(task.config, seed=task.seed, device=task.device)
+    return model.fit(task.training_set, task.progress)
+
+
+def _baseline(name: str) -> Callable[[Task], BaselineSampler]:
+    return lambda task: BaselineSampler(name, task.training_set)
+
+
+_DQN = DQNConfig.default()
+_GAN = WGANConfig(n_updates=20_000, learning_rate=1.5e-4, ema_decay=0.9995)
+
+MODELS: Final[dict[str, ModelSpec]] = {
+    "dqn": ModelSpec(
+        title="DQN",
+        train=_train_dqn,
+        presets={
+            "quick": replace(_DQN, n_updates=2_000),
+            "default": _DQN,
+            "paper": DQNConfig(),
+        },
+        suffix=".zip",
+        cost=3,
+    ),
+    "vae": ModelSpec(
+        title="VAE",
+        train=_train_vae,
+        presets={
+            "quick": VAEConfig(n_updates=1_500),
+            "default": VAEConfig(),
+            "paper": VAEConfig(),
+        },
+        suffix=".pt",
+        cost=1,
+    ),
+    "gan": ModelSpec(
+        title="GAN",
+        train=_train_gan,
+        presets={
+            "quick": replace(_GAN, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999),
+            "default": _GAN,
+            "paper": WGANConfig(),
+        },
+        suffix=".pt",
+        cost=2,
+    ),
+    **{
+        name: ModelSpec(title=baseline.title, train=_baseline(name), presets={})
+        for name, baseline in BASELINES.items()
+    },
+}
+"""All models: the paper's three, then the baselines."""
+
+
+def check_model(name: str, preset: str = "default") -> ModelSpec:
+    """The model of that name.
+
+    Raises:
+        InputError: no such model or preset.
+    """
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    return MODELS[name]
+
+
+def load_sampler(path: str | Path, *, device: str = "cpu") -> Sampler:
+    """Load any checkpoint of this project.
+
+    Raises:
+        InputError: it is missing, damaged, or of a model or version that this one cannot read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint {path}: train one with `elpa train`")
+    if _is_agent(path):
+        return AgentSampler.load(path, device=device)
+    name = load_checkpoint(path)["model"]
+    if name == ConditionalVAE.name:
+        return ConditionalVAE.load(path, device=device)
+    if name == ConditionalWGAN.name:
+        return ConditionalWGAN.load(path, device=device)
+    raise InputError(f"{path} holds an unknown model {name!r}")
+
+
+def _is_agent(path: Path) -> bool:
+    """Whether a file is an archive as Stable-Baselines3 writes it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "policy.pth" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,198 @@
+"""Results as a table on the terminal, a file for the next program, and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from elpa_env.files import write_text
+from elpa_env.landscape import load_landscape
+from elpa_env.training import TrainingSet
+from eval.figures import draw_elements, draw_energies, energy_histogram
+from eval.metrics import METRICS, element_distribution, js_distance
+from eval.models import MODELS
+from eval.paper import TABLE_SAMPLES, TABLES, Figure
+from eval.run import Plan, hardware, versions
+
+SCHEMA_VERSION: Final = 1
+"""Of ``metrics.json``; raised whenever a key changes its meaning or goes."""
+
+
+def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Mean and standard deviation of the five metrics over the seeds."""
+    values = {key: [result["score"][key] for result in results] for key in METRICS}
+    return {
+        key: Figure(float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
+        for key, v in values.items()
+    }
+
+
+def by_model(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Group results by model, in the order they come."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["model"], []).append(result)
+    return groups
+
+
+def format_figure(key: str, figure: Figure) -> str:
+    """``83.2 ± 0.8`` in percent, a distance as ``0.163 ± 0.004``; no ± for a single seed."""
+    factor, digits = (1, 3) if key == "js_distance" else (100, 1)
+    text = f"{figure.mean * factor:.{digits}f}"
+    return text if np.isnan(figure.std) else f"{text} ± {figure.std * factor:.{digits}f}"
+
+
+def format_paper(key: str, figure: Figure) -> str:
+    """The paper's own rounding: ``83 ± 1``, ``0.16 ± 0.01``."""
+    factor, digits = (1, 2) if key == "js_distance" else (100, 0)
+    return f"{figure.mean * factor:.{digits}f} ± {figure.std * factor:.{digits}f}"
+
+
+def metric_title(key: str) -> str:
+    """The paper's name of a metric, with its unit."""
+    return METRICS[key] + ("" if key == "js_distance" else " / %")
+
+
+def comparison_table(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> Table:
+    """Rows as in the paper's Table 1, a column a model, the paper's figures beside them."""
+    paper = TABLES.get(plan.target_class, {})
+    table = Table(
+        title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}\n"
+        f"trained on: {training_set.name} ({len(training_set):,} rows)",
+        caption=_caption(plan),
+        caption_justify="left",
+    )
+    table.add_column("")
+    groups = by_model(results)
+    for name in groups:
+        table.add_column(MODELS[name].title, justify="right")
+        if name in paper:
+            table.add_column(f"{MODELS[name].title} paper", justify="right", style="dim")
+    summaries = {name: summarise(group) for name, group in groups.items()}
+    for key in METRICS:
+        cells = []
+        for name, summary in summaries.items():
+            cells.append(format_figure(key, summary[key]))
+            if name in paper:
+                cells.append(format_paper(key, paper[name][key]))
+        table.add_row(metric_title(key), *cells)
+    table.add_section()
+    for title, value in _FURTHER.items():
+        cells = []
+        for name, group in groups.items():
+            cells.append(value(group))
+            if name in paper:
+                cells.append("")
+        table.add_row(title, *cells)
+    return table
+
+
+def _mean(group: Sequence[Mapping[str, Any]], key: str) -> float:
+    return float(np.mean([result["score"][key] for result in group]))
+
+
+_FURTHER: Final[dict[str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
+    "valid candidates / %": lambda group: f"{_mean(group, 'valid_fraction') * 100:.1f}",
+    "novel": lambda group: f"{_mean(group, 'novel'):,.0f}",
+    "rediscovered": lambda group: f"{_mean(group, 'rediscovered'):,.0f}",
+    "repeated": lambda group: f"{_mean(group, 'repeated'):,.0f}",
+    "training / s": lambda group: f"{np.mean([r['train_seconds'] for r in group]):.0f}",
+}
+
+
+def _caption(plan: Plan) -> str:
+    seeds = ", ".join(map(str, plan.seeds))
+    text = f"seeds {seeds}; mean ± standard deviation" if len(plan.seeds) > 1 else f"seed {seeds}"
+    if plan.target_class not in TABLES:
+        return f"{text}; the paper has no figures for class {plan.target_class}"
+    drawn = TABLE_SAMPLES[plan.target_class]
+    if drawn != plan.n_samples:
+        text += f"; the paper draws {drawn:,} samples, on which its coverage depends"
+    return f"{text}; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
+
+
+def write_results(
+    plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet, folder: Path
+) -> None:
+    """Write ``metrics.json``, ``table.txt`` and the two pictures into `folder`."""
+    write_text(folder / "metrics.json", json.dumps(_record(plan, results, training_set), indent=1))
+    with (folder / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=160).print(comparison_table(plan, results, training_set))
+    landscape = load_landscape()
+    first = {name: group[0] for name, group in by_model(results).items()}
+    caption = f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; trained on: {training_set.name}"
+    draw_energies(
+        folder / "figure_energies.png",
+        energy_histogram(training_set.energy),
+        {MODELS[n].title: np.array(r["unique_energy_histogram"]) for n, r in first.items()},
+        target_class=plan.target_class,
+        caption=caption,
+    )
+    in_class = training_set.index[training_set.energy_class == plan.target_class]
+    reference = element_distribution(landscape.table_class == plan.target_class)
+    distributions = {"full class": reference}
+    if len(in_class):
+        counts = np.bincount(in_class, minlength=len(landscape.table_class))
+        distributions["training set"] = element_distribution(counts)
+    for name, result in first.items():
+        distributions[MODELS[name].title] = np.array(result["element_distribution"])
+    draw_elements(
+        folder / "figure_elements.png",
+        distributions,
+        target_class=plan.target_class,
+        caption=caption,
+    )
+
+
+def training_js_distance(training_set: TrainingSet, target_class: int) -> float:
+    """JS distance of a class in the training set to the full class (Fig. 2 of the paper)."""
+    table_class = load_landscape().table_class
+    in_class = training_set.index[training_set.energy_class == target_class]
+    counts = np.bincount(in_class, minlength=len(table_class))
+    return js_distance(element_distribution(counts), element_distribution(table_class == target_class))
+
+
+def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> dict[str, Any]:
+    landscape = load_landscape()
+    models = {
+        name: {
+            "title": MODELS[name].title,
+            "mean": {key: figure.mean for key, figure in summarise(group).items()},
+            "std": {
+                key: None if np.isnan(figure.std) else figure.std for key, figure in summarise(group).items()
+            },
+            "runs": [{k: v for k, v in result.items() if k != "unique_energy_histogram"} for result in group],
+        }
+        for name, group in by_model(results).items()
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "target_class": plan.target_class,
+        "n_samples": plan.n_samples,
+        "seeds": list(plan.seeds),
+        "preset": plan.preset,
+        "training_set": {
+            "name": training_set.name,
+            "rows": len(training_set),
+            "sha256": training_set.sha256,
+            "class_counts": training_set.class_counts.tolist(),
+            "js_distance_to_full_class": _finite(training_js_distance(training_set, plan.target_class)),
+        },
+        "landscape": {
+            "sha256": landscape.provenance["sha256"],
+            "class_counts": landscape.class_counts[1:].tolist(),
+        },
+        "models": models,
+        "versions": versions(),
+        "hardware": hardware(plan.device),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

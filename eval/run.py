@@ -1,0 +1,285 @@
+"""Training, sampling and scoring of many models and seeds, side by side and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from elpa_env.classes import check_target_class
+from elpa_env.errors import InputError
+from elpa_env.files import write_text
+from elpa_env.landscape import load_landscape
+from elpa_env.training import TrainingSet, load_training_set
+from eval.figures import energy_histogram
+from eval.metrics import element_distribution
+from eval.models import MODELS, Task, TrainedSampler, check_model
+from eval.scoring import count_samples, sample_table, score_tally
+
+MAX_CSV_ROWS: Final = 1_000_000
+"""Samples written to a CSV file; of a larger number the first million."""
+_POLL: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: every model with every seed on one training set, for one class.
+
+    Attributes:
+        models: names from `eval.models.MODELS`.
+        seeds: one run each.
+        data: "landscape", "dft" or a path, see `elpa_env.load_training_set`.
+        target_class: 1..10.
+        n_samples: valid samples to draw from each.
+        preset: "quick", "default" or "paper".
+        device: "cpu", "cuda" or another torch device.
+        augment: add the missing A/B swaps to the training set.
+    """
+
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: str = "landscape"
+    target_class: int = 1
+    n_samples: int = 10_000
+    preset: str = "default"
+    device: str = "cpu"
+    augment: bool = True
+
+    def check(self) -> TrainingSet:
+        """Check every value and load the training set.
+
+        Raises:
+            InputError: a value that cannot be used.
+        """
+        for name in self.models:
+            check_model(name, self.preset)
+        if not self.models:
+            raise InputError(f"name at least one model of {', '.join(MODELS)}")
+        if not self.seeds:
+            raise InputError("the number of seeds must be at least 1, got 0")
+        check_target_class(self.target_class)
+        if self.n_samples < 1:
+            raise InputError(f"the number of samples must be at least 1, got {self.n_samples}")
+        check_device(self.device)
+        return self.training_set()
+
+    def training_set(self) -> TrainingSet:
+        """Load the training set."""
+        return load_training_set(self.data, augment=self.augment)
+
+    def jobs(self) -> list[tuple[str, int]]:
+        """Every (model, seed); the slowest models first."""
+        order = sorted(self.models, key=lambda name: -MODELS[name].cost)
+        return [(name, seed) for name in order for seed in self.seeds]
+
+
+def check_device(device: str) -> None:
+    """Raise InputError if torch cannot use `device` here."""
+    import torch as th
+
+    try:
+        th.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} is not available here: use --device cpu") from error
+
+
+def samples_file(model: str, seed: int, seeds: Sequence[int]) -> str:
+    """Name of a run's samples: the first seed's is ``samples_<model>.csv``."""
+    return f"samples_{model}.csv" if seed == seeds[0] else f"samples_{model}_seed{seed}.csv"
+
+
+def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train one model, draw from it, score it; leave checkpoint, samples and result in `folder`."""
+    import torch as th
+
+    th.set_num_threads(1)
+    name = f"{model}-{seed}"
+    training_set = plan.training_set()
+    spec = MODELS[model]
+    config = spec.presets.get(plan.preset)
+    started = time.perf_counter()
+    task = Task(
+        config,
+        training_set,
+        plan.target_class,
+        seed,
+        plan.device,
+        _reporter(folder, name, "training"),
+    )
+    sampler = spec.train(task)
+    trained = time.perf_counter()
+    sample_seed = int(np.random.SeedSequence([seed, plan.target_class]).generate_state(1)[0])
+    tally, kept = count_samples(
+        sampler,
+        plan.n_samples,
+        target_class=plan.target_class,
+        seed=sample_seed,
+        keep=min(plan.n_samples, MAX_CSV_ROWS),
+        progress=_reporter(folder, name, "sampling"),
+    )
+    sampled = time.perf_counter()
+    score = score_tally(tally, target_class=plan.target_class, training_set=training_set)
+    landscape = load_landscape()
+    unique = np.flatnonzero(tally.counts)
+    table = sample_table(kept, training_set=training_set)
+    write_text(folder / samples_file(model, seed, plan.seeds), table.to_csv(index=False))
+    if isinstance(sampler, TrainedSampler):
+        sampler.save(folder / "models" / f"{name}{spec.suffix}")
+    result = {
+        "model": model,
+        "seed": seed,
+        "config": None if config is None else asdict(config),
+        "score": score.as_dict(),
+        "train_seconds": round(trained - started, 2),
+        "sample_seconds": round(sampled - trained, 2),
+        "samples_in_csv": len(kept),
+        "element_distribution": element_distribution(tally.counts).round(6).tolist(),
+        "unique_energy_histogram": energy_histogram(landscape.energy(unique)).tolist(),
+    }
+    write_text(folder / "jobs" / f"{name}.json", json.dumps(result))
+    return result
+
+
+def _reporter(folder: Path, name: str, stage: str) -> Callable[[int, int], None]:
+    """Progress into a file of its own, which works across processes and machines."""
+    path = folder / "progress" / name
+    last = [0.0]
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - last[0] > _POLL or done >= total:
+            last[0] = now
+            write_text(path, f"{stage} {done} {total}")
+
+    return report
+
+
+def run_plan(
+    plan: Plan, folder: Path, *, n_jobs: int, console: Console, resume: bool
+) -> list[dict[str, Any]]:
+    """Run every job of a plan, `n_jobs` at a time, and return the results in the plan's order.
+
+    What is finished stays in `folder`; with `resume` a later call of the same plan goes on from
+    there. The jobs run through joblib, so that `joblib.parallel_config(backend="dask")` spreads them
+    over a cluster whose machines share `folder`.
+    """
+    done = _prepare(plan, folder, resume)
+    todo = [job for job in plan.jobs() if job not in done]
+    results = dict(done)
+    with _progress_display(plan, todo, folder, console) as finished:
+        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        calls = (joblib.delayed(run_job)(plan, model, seed, folder) for model, seed in todo)
+        for result in parallel(calls):
+            results[result["model"], result["seed"]] = result
+            finished(result)
+    return [results[model, seed] for model in plan.models for seed in plan.seeds]
+
+
+def _prepare(plan: Plan, folder: Path, resume: bool) -> dict[tuple[str, int], dict[str, Any]]:
+    """Results already in `folder`, which is emptied unless it holds runs of this very plan."""
+    identity = _identity(plan)
+    path = folder / "plan.json"
+    same = path.is_file() and json.loads(path.read_text(encoding="utf-8")) == identity
+    if not (resume and same):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder / "progress", ignore_errors=True)
+    write_text(path, json.dumps(identity))
+    results = [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "jobs").glob("*.json"))
+    ]
+    return {(result["model"], result["seed"]): result for result in results}
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """Everything that a result depends on, the seeds and models apart."""
+    configs = {name: repr(MODELS[name].presets.get(plan.preset)) for name in sorted(MODELS)}
+    return {
+        "data": plan.training_set().sha256,
+        "target_class": plan.target_class,
+        "n_samples": plan.n_samples,
+        "preset": plan.preset,
+        "device": plan.device,
+        "seeds": list(plan.seeds),
+        "configs": hashlib.sha256(json.dumps(configs).encode()).hexdigest(),
+        "versions": versions(),
+    }
+
+
+@contextmanager
+def _progress_display(
+    plan: Plan, todo: list[tuple[str, int]], folder: Path, console: Console
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Bars with time left on a terminal, one line a finished job elsewhere."""
+    bars = Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    tasks = {f"{model}-{seed}": bars.add_task(f"{model} seed {seed}", total=1) for model, seed in todo}
+    stop = threading.Event()
+
+    def poll() -> None:
+        while not stop.wait(_POLL):
+            for name, task in tasks.items():
+                path = folder / "progress" / name
+                if path.is_file():
+                    stage, done, total = path.read_text(encoding="utf-8").split()
+                    model, seed = name.rsplit("-", 1)
+                    bars.update(
+                        task,
+                        completed=int(done),
+                        total=int(total),
+                        description=f"{model} seed {seed} {stage}",
+                    )
+
+    def finished(result: dict[str, Any]) -> None:
+        console.print(
+            f"{result['model']} seed {result['seed']}: trained in {result['train_seconds']:.0f} s, "
+            f"sampled in {result['sample_seconds']:.0f} s",
+            highlight=False,
+        )
+
+    watcher = threading.Thread(target=poll, daemon=True)
+    with bars:
+        watcher.start()
+        try:
+            yield finished
+        finally:
+            stop.set()
+            watcher.join()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("elpasolite", "numpy", "torch", "stable-baselines3", "gymnasium", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What a result was computed on."""
+    return {
+        "device": device,
+        "machine": platform.machine(),
+        "system": sys.platform,
+        "cpus": joblib.cpu_count(),
+    }

@@ -1,0 +1,277 @@
+"""Conditional Wasserstein GAN with gradient penalty, section 2.3.2 of Türk et al. 2022.
+
+A generator turns a latent vector and an energy class into a composition; a critic scores
+compositions given their class. Training alternates eq. 10 for the critic and eq. 11 for the generator.
+
+Both networks have one hidden layer, which makes every gradient a closed form; no update goes through
+autograd. With inputs u = [x, one-hot class, 1] the critic is D = lrelu(u W) r. LeakyReLU multiplies by
+slopes s (1 or 0.2) that are constant almost everywhere, so dD/du = (s * r) W^T and D = <u, dD/du>. Any
+sum over rows F = sum_b <v_b, dD/du_b> with constant vectors v_b has, with T = v^T s, the gradients
+
+    dF/dW = T * r    and    dF/dr = sum_i (W * T)_i.
+
+Every term of eq. 10 has the gradient of such an F: real rows with v = -u / n, fake rows with v = u / n,
+and the penalty λ mean (|g| - 1)^2, g = dD/dx between real and fake, with v = 2 λ / n (1 - 1 / |g|) g.
+A critic update is three matrix products instead of a double backward pass.
+
+A real row, its fake partner and the point between them share one class; only x is penalised. A constant
+added to D changes neither loss, so the critic has no output bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from elpa_env.classes import N_CLASSES
+from elpa_env.space import N_STEPS
+from elpa_env.training import ClassBalancedSampler, TrainingSet
+from generative.checkpoint import load_checkpoint, save_checkpoint, training_record
+from generative.networks import NEGATIVE_SLOPE, Progress, labelled_rows, sample_decoder
+
+_BLOCK = 100
+"""Generator updates whose random numbers are drawn at once."""
+
+
+@dataclass(frozen=True)
+class WGANConfig:
+    """Hyperparameters; the defaults are the paper's.
+
+    Attributes:
+        latent_dim: entries of the latent vector.
+        hidden: nodes of the one hidden layer of generator and critic.
+        gradient_penalty: λ of eq. 10.
+        n_critic: critic updates before each generator update.
+        n_updates: generator updates.
+        batch_size: real compositions an update, and as many fake ones.
+        learning_rate: Adam's, for both networks.
+        ema_decay: decay an update of the average of the generator's weights that is sampled from;
+            0 samples from the last weights.
+    """
+
+    latent_dim: int = 8
+    hidden: int = 512
+    gradient_penalty: float = 10.0
+    n_critic: int = 5
+    n_updates: int = 200_000
+    batch_size: int = 100
+    learning_rate: float = 1e-5
+    ema_decay: float = 0.0
+
+
+class Generator(nn.Module):
+    """G(z, c) = tanh(lrelu([z, one-hot c, 1] W) V + b).
+
+    Attributes:
+        weight: W, (latent_dim + 10 + 1, hidden); its last row is the hidden layer's bias.
+        readout: V, (hidden, 8).
+        bias: b, (8,).
+    """
+
+    def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
+        super().__init__()
+        n_in = config.latent_dim + N_CLASSES
+        self.weight = _uniform((n_in + 1, config.hidden), n_in, generator)
+        self.readout = _uniform((config.hidden, N_STEPS), config.hidden, generator)
+        self.bias = _uniform((N_STEPS,), config.hidden, generator)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, 8) scaled compositions of (n, latent_dim + 11) rows [z, one-hot class, 1]."""
+        return self._output(self._hidden(inputs))
+
+    def _hidden(self, inputs: Tensor) -> Tensor:
+        return nn.functional.leaky_relu_(inputs @ self.weight, NEGATIVE_SLOPE)
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        return th.tanh(th.addmm(self.bias, hidden, self.readout))
+
+    def loss_gradients(self, inputs: Tensor, critic: Critic) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of eq. 11, -mean D(G(z, c), c), in the order of the parameters.
+
+        Args:
+            inputs: (n, latent_dim + 11) rows [z, one-hot class, 1].
+            critic: D.
+        """
+        hidden = self._hidden(inputs)
+        x = self._output(hidden)
+        active = critic.active(th.cat([x, inputs[:, -N_CLASSES - 1 :]], dim=1))
+        delta = critic.input_gradient(active) * (x * x - 1) / len(inputs)
+        d_readout = hidden.T @ delta
+        slopes = hidden.gt_(0).mul_(1 - NEGATIVE_SLOPE).add_(NEGATIVE_SLOPE)
+        d_weight = inputs.T @ slopes.mul_(delta @ self.readout.T)
+        return d_weight, d_readout, delta.sum(dim=0)
+
+
+class Critic(nn.Module):
+    """D(x, c) = lrelu([x, one-hot c, 1] W) r.
+
+    Attributes:
+        weight: W, (8 + 10 + 1, hidden); its last row is the hidden layer's bias.
+        readout: r, (hidden,).
+    """
+
+    def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
+        super().__init__()
+        n_in = N_STEPS + N_CLASSES
+        self.weight = _uniform((n_in + 1, config.hidden), n_in, generator)
+        self.readout = _uniform((config.hidden,), config.hidden, generator)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n,) scores of (n, 19) rows [x, one-hot class, 1]."""
+        return nn.functional.leaky_relu(inputs @ self.weight, NEGATIVE_SLOPE) @ self.readout
+
+    def active(self, inputs: Tensor) -> Tensor:
+        """(n, hidden) 1.0 where a hidden node is above zero; its slope is 0.2 + 0.8 of that."""
+        return (inputs @ self.weight).gt_(0)
+
+    def input_gradient(self, active: Tensor) -> Tensor:
+        """(n, 8) dD/dx."""
+        paths = (self.weight[:N_STEPS] * self.readout).T
+        return th.addmm(paths.sum(dim=0), active, paths, beta=NEGATIVE_SLOPE, alpha=1 - NEGATIVE_SLOPE)
+
+    def loss_gradients(self, inputs: Tensor, gradient_penalty: float) -> tuple[Tensor, Tensor]:
+        """Gradients of eq. 10 in the order of the parameters.
+
+        Args:
+            inputs: (3 n, 19) rows [x, one-hot class, 1]: n real, n fake, n between them.
+            gradient_penalty: λ.
+        """
+        n = len(inputs) // 3
+        active = self.active(inputs)
+        slope = self.input_gradient(active[2 * n :])
+        norm = th.linalg.vector_norm(slope, dim=1, keepdim=True).clamp_min_(1e-12)
+        v = th.zeros_like(inputs)
+        th.div(inputs[:n], -n, out=v[:n])
+        th.div(inputs[n : 2 * n], n, out=v[n : 2 * n])
+        v[2 * n :, :N_STEPS] = slope * (1 - 1 / norm) * (2 * gradient_penalty / n)
+        pulled = th.addmm(v.sum(dim=0)[:, None], v.T, active, beta=NEGATIVE_SLOPE, alpha=1 - NEGATIVE_SLOPE)
+        d_readout = th.linalg.vecdot(self.weight, pulled, dim=0)
+        return pulled.mul_(self.readout), d_readout
+
+
+class _FlatAdam:
+    """Adam on one vector that all parameters of a module are views of: one tensor to update."""
+
+    def __init__(self, module: nn.Module, learning_rate: float) -> None:
+        parameters = list(module.parameters())
+        self.values = nn.Parameter(nn.utils.parameters_to_vector(parameters).detach())
+        nn.utils.vector_to_parameters(self.values.data, parameters)
+        self.values.grad = th.zeros_like(self.values)
+        self._adam = th.optim.Adam([self.values], lr=learning_rate, fused=True)
+
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
+        """Step along gradients given in the order of the module's parameters."""
+        th.cat([gradient.flatten() for gradient in gradients], out=self.values.grad)
+        self._adam.step()
+
+
+class ConditionalWGAN:
+    """Conditional WGAN-GP; one model serves every energy class.
+
+    Args:
+        config: hyperparameters.
+        seed: of the weights and of everything random in `fit`.
+        device: where to train and sample.
+    """
+
+    name = "gan"
+
+    def __init__(
+        self, config: WGANConfig | None = None, *, seed: int = 0, device: th.device | str = "cpu"
+    ) -> None:
+        self.config = config = config or WGANConfig()
+        self.seed = seed
+        self.device = th.device(device)
+        self.trained_on: dict[str, Any] | None = None
+        generator = th.Generator().manual_seed(seed)
+        self.generator = Generator(config, generator).to(self.device)
+        self.critic = Critic(config, generator).to(self.device)
+
+    @th.no_grad()
+    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
+        """Train on class-balanced batches of a training set."""
+        config = self.config
+        critic_adam = _FlatAdam(self.critic, config.learning_rate)
+        generator_adam = _FlatAdam(self.generator, config.learning_rate)
+        average = generator_adam.values.detach().clone()
+        update = 0
+        for real, latent, mixing, own_latent in self._random_numbers(training_set):
+            for j in range(config.n_critic):
+                fake = self.generator(latent[j])
+                rows = real[j].repeat(3, 1)
+                rows[config.batch_size : -config.batch_size, :N_STEPS] = fake
+                between = rows[-config.batch_size :, :N_STEPS]
+                between += mixing[j] * (fake - between)
+                critic_adam.step(self.critic.loss_gradients(rows, config.gradient_penalty))
+            generator_adam.step(self.generator.loss_gradients(own_latent, self.critic))
+            average.lerp_(generator_adam.values, 1 - config.ema_decay)
+            update += 1
+            if progress and (update % _BLOCK == 0 or update == config.n_updates):
+                progress(update, config.n_updates)
+        nn.utils.vector_to_parameters(average, self.generator.parameters())
+        self.trained_on = training_record(training_set)
+        return self
+
+    def _random_numbers(self, training_set: TrainingSet) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Everything random that one generator update needs.
+
+        Yields:
+            real (k, n, 19) rows [x, one-hot class, 1]; latent (k, n, latent_dim + 11) of the same
+            classes; mixing (k, n, 1) in [0, 1); and own_latent (n, latent_dim + 11), with k critic
+            updates of n rows.
+        """
+        config, device = self.config, self.device
+        k, n = config.n_critic, config.batch_size
+        labelled = labelled_rows(training_set, device)
+        labelled = th.cat([labelled, th.ones(len(labelled), 1, device=device)], dim=1)
+        balanced = ClassBalancedSampler(training_set.energy_class)
+        rng = np.random.default_rng([self.seed, 0])
+        generator = th.Generator().manual_seed(self.seed + 1)
+        for start in range(0, config.n_updates, _BLOCK):
+            block = min(_BLOCK, config.n_updates - start)
+            chosen = balanced.draw(block * (k + 1) * n, rng)
+            rows = labelled[th.as_tensor(chosen, device=device)].view(block, k + 1, n, -1)
+            z = th.randn(block, k + 1, n, config.latent_dim, generator=generator).to(device)
+            latent = th.cat([z, rows[..., N_STEPS:]], dim=-1)
+            mixing = th.rand(block, k, n, 1, generator=generator).to(device)
+            for i in range(block):
+                yield rows[i, :k], latent[i, :k], mixing[i], latent[i, k]
+
+    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
+        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
+        return sample_decoder(
+            lambda inputs: self.generator(nn.functional.pad(inputs, (0, 1), value=1.0)),
+            n,
+            latent_dim=self.config.latent_dim,
+            target_class=target_class,
+            seed=seed,
+            device=self.device,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, all or nothing."""
+        state = {"generator": self.generator.state_dict(), "critic": self.critic.state_dict()}
+        save_checkpoint(path, model=self.name, config=self.config, state=state, trained_on=self.trained_on)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
+        """Read a checkpoint; InputError if it is not a WGAN's."""
+        content = load_checkpoint(path, model=cls.name)
+        model = cls(WGANConfig(**content["config"]), device=device)
+        model.generator.load_state_dict(content["state"]["generator"])
+        model.critic.load_state_dict(content["state"]["critic"])
+        model.trained_on = content["trained_on"]
+        return model
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int, generator: th.Generator) -> nn.Parameter:
+    """PyTorch's default initialisation of a linear layer, drawn from `generator`."""
+    bound = fan_in**-0.5
+    return nn.Parameter(nn.init.uniform_(th.empty(shape), -bound, bound, generator=generator))
