@@ -40,6 +40,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         device: th.device | str = "cpu",
         seed: int | None = None,
     ) -> None:
+        self._episodes = ClassBalancedSampler(training_set.energy_class)
         n = len(training_set)
         super().__init__(n * N_STEPS, observation_space, action_space, device)
         states = scale(prefixes(training_set.digits).reshape(-1, N_STEPS)).reshape(n, N_STEPS + 1, -1)
@@ -53,7 +54,6 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self.rewards = rewards.reshape(-1, 1)
         self.dones = dones.reshape(-1, 1)
         self.pos, self.full = 0, True
-        self._episodes = ClassBalancedSampler(training_set.energy_class)
         self._rng = np.random.default_rng(seed)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:

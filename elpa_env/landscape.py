@@ -47,7 +47,9 @@ RIDGE: Final = 1e-3
 STEPS_PER_CLASS: Final = 800
 ENERGY_STEP: Final = CLASS_WIDTH / STEPS_PER_CLASS
 """eV/atom; resolution of the stored energies."""
-CITATION: Final = "F. A. Faber, A. Lindmaa, O. A. von Lilienfeld, R. Armiento, PRL 117, 135502 (2016)"
+CITATION: Final = (
+    "F. A. Faber, A. Lindmaa, O. A. von Lilienfeld, R. Armiento, Phys. Rev. Lett. 117, 135502 (2016)"
+)
 _FORMAT: Final = 1
 
 

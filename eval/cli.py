@@ -22,7 +22,7 @@ from elpa_env.files import write_text
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Wrong usage, in whatever copy of Click this version of Typer works with."""
 
-console = Console()
+console = Console() if sys.stdout.isatty() else Console(width=120)
 errors = Console(stderr=True)
 
 app = typer.Typer(

@@ -86,18 +86,18 @@ def draw_elements(
     panels = figure.subplots(rows, len(SITES), squeeze=False)
     vmax = max(float(np.quantile(p[:3], 0.99)) for p in distributions.values())
     image = None
+    for site, panel in zip(SITES, panels[0], strict=True):
+        panel.set_title(f"site {site}", fontsize=10)
     for line, (title, distribution) in zip(panels, distributions.items(), strict=True):
-        for site, panel in enumerate(line):
+        for panel, shares in zip(line, distribution, strict=True):
             grid = np.full((N_ROWS, N_GROUPS), np.nan)
-            grid[ROWS - 1, GROUPS - 1] = distribution[site]
+            grid[ROWS - 1, GROUPS - 1] = shares
             image = panel.imshow(grid, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
-            for symbol, row, group, share in zip(SYMBOLS, ROWS, GROUPS, distribution[site], strict=True):
+            for symbol, row, group, share in zip(SYMBOLS, ROWS, GROUPS, shares, strict=True):
                 colour = "black" if share > 0.6 * vmax else "white"
                 panel.text(group - 1, row - 1, symbol, ha="center", va="center", fontsize=6, color=colour)
             panel.set_xticks([])
             panel.set_yticks([])
-            if line is panels[0]:
-                panel.set_title(f"site {SITES[site]}", fontsize=10)
         line[0].set_ylabel(title, fontsize=9)
     if image is not None:
         bar = figure.colorbar(image, ax=panels, shrink=0.6, extend="max")

@@ -99,7 +99,7 @@ def _baseline(name: str) -> Callable[[Task], BaselineSampler]:
 
 
 _DQN = DQNConfig.default()
-_GAN = WGANConfig(n_updates=20_000, learning_rate=1.5e-4, ema_decay=0.9995)
+_GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 
 MODELS: Final[dict[str, ModelSpec]] = {
     "dqn": ModelSpec(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -60,37 +61,36 @@ def metric_title(key: str) -> str:
 
 
 def comparison_table(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> Table:
-    """Rows as in the paper's Table 1, a column a model, the paper's figures beside them."""
+    """Rows as in the paper's Table 1, a column a model, the paper's figures below each."""
     paper = TABLES.get(plan.target_class, {})
     table = Table(
         title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}\n"
         f"trained on: {training_set.name} ({len(training_set):,} rows)",
         caption=_caption(plan),
         caption_justify="left",
+        box=SIMPLE_HEAD,
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     groups = by_model(results)
     for name in groups:
-        table.add_column(MODELS[name].title, justify="right")
-        if name in paper:
-            table.add_column(f"{MODELS[name].title} paper", justify="right", style="dim")
+        table.add_column(MODELS[name].title, justify="right", no_wrap=True)
     summaries = {name: summarise(group) for name, group in groups.items()}
     for key in METRICS:
-        cells = []
-        for name, summary in summaries.items():
-            cells.append(format_figure(key, summary[key]))
-            if name in paper:
-                cells.append(format_paper(key, paper[name][key]))
-        table.add_row(metric_title(key), *cells)
+        table.add_row(
+            _short_title(key), *(format_figure(key, summary[key]) for summary in summaries.values())
+        )
+        if paper:
+            cells = [format_paper(key, paper[name][key]) if name in paper else "" for name in groups]
+            table.add_row("  paper", *cells, style="dim")
     table.add_section()
     for title, value in _FURTHER.items():
-        cells = []
-        for name, group in groups.items():
-            cells.append(value(group))
-            if name in paper:
-                cells.append("")
-        table.add_row(title, *cells)
+        table.add_row(title, *(value(group) for group in groups.values()))
     return table
+
+
+def _short_title(key: str) -> str:
+    """The paper's name of a metric for a narrow column."""
+    return metric_title(key).replace(" (right class)", "").replace(" (neigh. class)", ", neigh.")
 
 
 def _mean(group: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -98,7 +98,7 @@ def _mean(group: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 _FURTHER: Final[dict[str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
-    "valid candidates / %": lambda group: f"{_mean(group, 'valid_fraction') * 100:.1f}",
+    "valid / %": lambda group: f"{_mean(group, 'valid_fraction') * 100:.1f}",
     "novel": lambda group: f"{_mean(group, 'novel'):,.0f}",
     "rediscovered": lambda group: f"{_mean(group, 'rediscovered'):,.0f}",
     "repeated": lambda group: f"{_mean(group, 'repeated'):,.0f}",

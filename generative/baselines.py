@@ -84,8 +84,8 @@ class Baseline:
 
 
 BASELINES: Final = {
-    "pairs": Baseline("element pairs", pair_distribution),
-    "sites": Baseline("elements per site", site_distribution),
+    "pairs": Baseline("pairs", pair_distribution),
+    "sites": Baseline("sites", site_distribution),
     "random": Baseline("random", uniform_distribution),
 }
 

@@ -1,0 +1,44 @@
+"""What all tests share: data, and models small enough to train in a blink."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elpa_env import TrainingSet, load_landscape, load_training_set
+from elpa_env.dft import DATA_DIR_VARIABLE, DFT_FILES
+
+
+@pytest.fixture(scope="session")
+def landscape():
+    return load_landscape()
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    return load_training_set("landscape")
+
+
+@pytest.fixture(scope="session")
+def small_set(embedded):
+    """A few rows of every class."""
+    rows = np.concatenate([np.flatnonzero(embedded.energy_class == c)[:20] for c in range(1, 11)])
+    return TrainingSet(embedded.index[rows], embedded.energy[rows], "a few embedded rows")
+
+
+@pytest.fixture(scope="session")
+def dft_dir():
+    """The folder with the DFT table; tests that need it are skipped elsewhere."""
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    if not named or not all((Path(named) / name).is_file() for name in DFT_FILES):
+        pytest.skip(f"{DATA_DIR_VARIABLE} does not name a folder with {' and '.join(DFT_FILES)}")
+    return Path(named)
+
+
+@pytest.fixture
+def no_dft(monkeypatch, tmp_path):
+    """A user who has no DFT table anywhere."""
+    monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))

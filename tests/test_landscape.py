@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+
+from elpa_env import classes, load_landscape
+from elpa_env.errors import InputError
+from elpa_env.landscape import CITATION, Landscape, _fit, _row_kernel, fit_landscape, held_out_error
+from elpa_env.space import N_TABLE, composition_mask, index_to_numbers
+from elpa_env.training import load_training_set
+
+PROTOCOL_COUNTS = {1: 3756, 2: 19960, 5: 907761}
+
+
+def test_class_counts_are_those_of_the_reference(landscape):
+    counts = landscape.class_counts
+    assert counts[1:].sum() == 1_974_024
+    for target_class, count in PROTOCOL_COUNTS.items():
+        assert counts[target_class] == pytest.approx(count, rel=0.005)
+    assert (counts[4] + counts[6]) / 1_974_024 == pytest.approx(0.398, abs=0.001)
+
+
+def test_class_of_the_stored_energy_is_the_stored_class(landscape):
+    index = np.flatnonzero(composition_mask())
+    np.testing.assert_array_equal(
+        classes.energy_to_class(landscape.energy(index)), landscape.energy_class(index)
+    )
+
+
+def test_no_composition_has_no_energy_and_class_0(landscape):
+    assert np.isnan(landscape.energy([-1])).all()
+    assert landscape.energy_class([-1]).tolist() == [0]
+    assert (landscape.table_class[~composition_mask()] == 0).all()
+
+
+def test_landscape_is_an_energy_model(landscape):
+    index = landscape.members(1)[:100]
+    np.testing.assert_array_equal(landscape(index_to_numbers(index)), landscape.energy(index))
+    assert landscape.energy(index).dtype == np.float32
+
+
+def test_it_is_loaded_once():
+    assert load_landscape() is load_landscape()
+
+
+def test_provenance_names_source_and_error(landscape):
+    provenance = landscape.provenance
+    assert provenance["citation"] == CITATION
+    assert provenance["rows"] == 10_590
+    assert provenance["held_out_mae_eV_per_atom"] == pytest.approx(0.1, abs=0.015)
+
+
+def test_save_and_load_round_trip_and_tampering(landscape, tmp_path):
+    landscape.save(tmp_path)
+    again = load_landscape(tmp_path)
+    np.testing.assert_array_equal(again.levels, landscape.levels)
+    np.testing.assert_array_equal(again.training_index, landscape.training_index)
+    assert (tmp_path / "landscape.npz").stat().st_size < 4e6
+    other = tmp_path / "altered"
+    landscape.save(other)
+    blob = bytearray((other / "landscape.npz").read_bytes())
+    blob[5000] ^= 1
+    (other / "landscape.npz").write_bytes(blob)
+    with pytest.raises(InputError, match="altered"):
+        load_landscape(other)
+    with pytest.raises(InputError, match="build-landscape"):
+        load_landscape(tmp_path / "nothing")
+    record = json.loads((tmp_path / "landscape.json").read_text())
+    (other / "landscape.json").write_text(json.dumps({**record, "format": 99}))
+    with pytest.raises(InputError, match="altered"):
+        load_landscape(other)
+
+
+def test_product_form_equals_the_plain_kernel(small_set):
+    fitted, _ = fit_landscape(small_set, held_out=20)
+    weights, offset = _fit(small_set.index, small_set.energy)
+    some = np.random.default_rng(0).choice(np.flatnonzero(composition_mask()), 500)
+    plain = _row_kernel(some, small_set.index) @ weights + offset
+    np.testing.assert_allclose(fitted.energy(some), plain, atol=6e-4)
+
+
+def test_held_out_must_leave_rows(small_set):
+    for rows in (0, len(small_set)):
+        with pytest.raises(InputError, match=f"got {rows}"):
+            held_out_error(small_set, rows, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_rebuilt_from_dft_it_is_the_shipped_one(dft_dir, landscape):
+    fitted, error = fit_landscape(load_training_set(dft_dir, augment=False))
+    assert error == pytest.approx(0.1, abs=0.015)
+    assert (fitted.table_class != landscape.table_class).sum() <= 5
+    assert np.abs(fitted.levels.astype(int) - landscape.levels).max() <= 1
+    assert fitted.provenance["fitted_to_sha256"] == landscape.provenance["fitted_to_sha256"]
+
+
+def test_energy_classes_by_hand():
+    width = 0.808575755
+    edges = -3.06699926 + width * np.arange(11)
+    middles = (edges[:-1] + edges[1:]) / 2
+    np.testing.assert_array_equal(classes.energy_to_class(middles), np.arange(1, 11))
+    assert classes.energy_to_class([-9, edges[0], edges[1], edges[10], 9]).tolist() == [1, 1, 2, 10, 10]
+    with pytest.raises(InputError, match="NaN"):
+        classes.energy_to_class([np.nan])
+
+
+def test_neighbours_and_bad_classes():
+    assert [classes.neighbours(c) for c in (1, 5, 10)] == [[2], [4, 6], [9]]
+    for bad in (0, 11, -1, 1.5, "1", None, True):
+        with pytest.raises(InputError, match="must be 1..10"):
+            classes.check_target_class(bad)
+
+
+def test_a_landscape_counts_what_it_holds():
+    levels = np.zeros(N_TABLE, dtype=np.int16)
+    assert Landscape(levels, np.zeros(0, int), {}).class_counts.tolist() == [
+        N_TABLE - 1_974_024,
+        1_974_024,
+        *[0] * 9,
+    ]

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+
+from elpa_env import load_training_set
+from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask
+from eval import metrics
+from eval.report import training_js_distance
+
+
+def place(a, b, c, d):
+    return int(np.ravel_multi_index((a, b, c, d), TABLE_SHAPE))
+
+
+@pytest.fixture
+def toy():
+    """Six compositions in classes 1, 1, 2, 2, 2, 5, drawn 3, 0, 2, 1, 0, 4 times."""
+    table_class = np.zeros(N_TABLE, dtype=np.int8)
+    counts = np.zeros(N_TABLE, dtype=np.int64)
+    rows = [(1, 3), (1, 0), (2, 2), (2, 1), (2, 0), (5, 4)]
+    for number, (energy_class, count) in enumerate(rows):
+        where = place(0, 1, 2, 3 + number)
+        table_class[where], counts[where] = energy_class, count
+    return counts, table_class
+
+
+def test_by_hand(toy):
+    counts, table_class = toy
+    result = metrics.all_metrics(counts, table_class, target_class=1)
+    assert result["precision"] == pytest.approx(3 / 10)
+    assert result["precision_neighbour"] == pytest.approx(3 / 10)
+    assert result["coverage"] == pytest.approx(1 / 2)
+    assert result["coverage_neighbour"] == pytest.approx(2 / 3)
+    # sites A, B, C are equal; on D: drawn .3 0 .2 .1 0 .4, reference .5 .5
+    p, q = np.array([0.3, 0, 0.2, 0.1, 0, 0.4]), np.array([0.5, 0.5, 0, 0, 0, 0])
+    assert result["js_distance"] == pytest.approx(jensenshannon(p, q, base=2) / 4)
+
+
+def test_a_class_in_the_middle_has_two_neighbours(toy):
+    counts, table_class = toy
+    table_class = np.where(table_class == 5, 3, table_class).astype(np.int8)
+    result = metrics.all_metrics(counts, table_class, target_class=2)
+    assert result["precision_neighbour"] == pytest.approx(7 / 10)
+    assert result["coverage_neighbour"] == pytest.approx(2 / 3)
+
+
+def test_empty_denominators_are_nan(toy):
+    _, table_class = toy
+    nothing = metrics.all_metrics(np.zeros(N_TABLE, int), table_class, target_class=1)
+    assert np.isnan(nothing["precision"])
+    assert nothing["coverage"] == 0
+    assert np.isnan(nothing["js_distance"])
+    empty_class = metrics.all_metrics(toy[0], table_class, target_class=8)
+    assert empty_class["precision"] == 0
+    assert np.isnan(empty_class["coverage"])
+
+
+def test_draws_that_are_no_composition_count_nowhere(toy):
+    counts, table_class = toy
+    before = metrics.all_metrics(counts, table_class, target_class=1)
+    counts = counts.copy()
+    counts[place(5, 5, 5, 5)] = 1000
+    assert metrics.all_metrics(counts, table_class, target_class=1) == before
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_js_distance_is_scipys(seed):
+    rng = np.random.default_rng(seed)
+    p, q = rng.random((2, 4, 39)) * (rng.random((2, 4, 39)) < 0.3)
+    p[:, 0] += 0.1
+    q[:, 1] += 0.1
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    expected = np.mean([jensenshannon(p[s], q[s], base=2) for s in range(4)])
+    assert metrics.js_distance(p, q) == pytest.approx(expected, abs=1e-9)
+    assert metrics.js_distance(q, p) == pytest.approx(metrics.js_distance(p, q))
+    assert metrics.js_distance(p, p) == pytest.approx(0, abs=1e-7)
+
+
+def test_disjoint_distributions_are_at_distance_one():
+    p, q = np.zeros((2, 4, 39))
+    p[:, 0], q[:, 1] = 1, 1
+    assert metrics.js_distance(p, q) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"\(4, 39\)"):
+        metrics.js_distance(p, q[:3])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 10))
+def test_against_sets_and_loops(seed, target_class):
+    rng = np.random.default_rng(seed)
+    places = rng.choice(np.flatnonzero(composition_mask()), 60, replace=False)
+    table_class = np.zeros(N_TABLE, dtype=np.int8)
+    table_class[places] = rng.integers(1, 11, 60)
+    draws = rng.choice(places, 200)
+    counts = np.bincount(draws, minlength=N_TABLE)
+    result = metrics.all_metrics(counts, table_class, target_class=target_class)
+    near = {target_class - 1, target_class + 1} & set(range(1, 11))
+    drawn = [int(table_class[i]) for i in draws]
+    assert result["precision"] == pytest.approx(drawn.count(target_class) / 200)
+    assert result["precision_neighbour"] == pytest.approx(sum(c in near for c in drawn) / 200)
+    members = {int(i) for i in places if table_class[i] == target_class}
+    if members:
+        assert result["coverage"] == pytest.approx(len(members & set(draws.tolist())) / len(members))
+
+
+def test_training_class_1_is_as_far_from_the_full_class_as_in_the_paper(dft_dir):
+    distance = training_js_distance(load_training_set(dft_dir), 1)
+    assert distance == pytest.approx(0.236, abs=0.003)

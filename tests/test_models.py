@@ -1,0 +1,264 @@
+"""One contract for every sampler, and what the trained models promise besides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch as th
+
+from agents import AgentSampler, BoltzmannDQN, DQNConfig, train_offline
+from elpa_env import ExactSampler, Sampler, space
+from elpa_env.errors import InputError
+from eval.models import MODELS, Task, TrainedSampler, check_model, load_sampler
+from generative.baselines import BASELINES, BaselineSampler
+from generative.vae import ConditionalVAE, VAEConfig
+from generative.wgan_gp import ConditionalWGAN, Critic, Generator, WGANConfig
+
+TINY = {
+    "dqn": replace(DQNConfig.default(), hidden=(16, 16), n_updates=20, batch_size=64),
+    "vae": VAEConfig(hidden=(16, 16), n_updates=20, batch_size=50),
+    "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
+}
+TRAINED = list(TINY)
+
+
+def make(name, training_set, *, seed=0, target_class=1, progress=None):
+    task = Task(TINY.get(name), training_set, target_class, seed, progress=progress)
+    return MODELS[name].train(task)
+
+
+@pytest.fixture(scope="module")
+def samplers(small_set):
+    return {name: make(name, small_set) for name in MODELS}
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestContract:
+    def test_is_a_sampler(self, samplers, name):
+        assert isinstance(samplers[name], Sampler)
+        assert samplers[name].name == name
+
+    def test_shape_type_and_range(self, samplers, name):
+        digits = samplers[name].sample(333, target_class=1, seed=0)
+        assert digits.shape == (333, 8)
+        assert digits.dtype == np.int8
+        assert (digits >= 0).all()
+        assert (digits <= space.DIGIT_LIMITS).all()
+        assert samplers[name].sample(1, target_class=1, seed=0).shape == (1, 8)
+
+    def test_the_seed_decides(self, samplers, name):
+        draw = [samplers[name].sample(200, target_class=1, seed=seed) for seed in (1, 1, 2)]
+        np.testing.assert_array_equal(draw[0], draw[1])
+        assert (draw[0] != draw[2]).any()
+        fresh = [samplers[name].sample(200, target_class=1) for _ in range(2)]
+        assert (fresh[0] != fresh[1]).any()
+
+    def test_global_generators_are_left_alone(self, samplers, name):
+        np.random.seed(0)  # noqa: NPY002 - the global generator is what is watched
+        th.manual_seed(0)
+        before = np.random.get_state()[1].copy(), th.get_rng_state().clone()  # noqa: NPY002
+        samplers[name].sample(50, target_class=1, seed=3)
+        samplers[name].sample(50, target_class=1)
+        assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+        assert (th.get_rng_state() == before[1]).all()
+
+    def test_impossible_classes_are_refused(self, samplers, name):
+        for bad in (0, 11):
+            with pytest.raises(InputError):
+                samplers[name].sample(5, target_class=bad, seed=0)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+class TestTrained:
+    def test_training_is_decided_by_the_seed(self, small_set, samplers, name):
+        same, other = make(name, small_set), make(name, small_set, seed=1)
+        expected = samplers[name].sample(300, target_class=1, seed=0)
+        np.testing.assert_array_equal(same.sample(300, target_class=1, seed=0), expected)
+        assert (other.sample(300, target_class=1, seed=0) != expected).any()
+
+    def test_save_and_load(self, samplers, name, tmp_path):
+        path = tmp_path / f"model{MODELS[name].suffix}"
+        assert isinstance(samplers[name], TrainedSampler)
+        samplers[name].save(path)
+        again = load_sampler(path)
+        assert again.name == name
+        np.testing.assert_array_equal(
+            again.sample(300, target_class=1, seed=0),
+            samplers[name].sample(300, target_class=1, seed=0),
+        )
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+    def test_damaged_and_foreign_checkpoints(self, samplers, name, tmp_path):
+        path = tmp_path / f"model{MODELS[name].suffix}"
+        samplers[name].save(path)
+        whole = path.read_bytes()
+        for damaged in (whole[: len(whole) // 2], b"", b"nonsense"):
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match="checkpoint|damaged"):
+                load_sampler(path)
+        with pytest.raises(InputError, match="elpa train"):
+            load_sampler(tmp_path / "none")
+
+    def test_progress_reaches_the_end(self, small_set, name):
+        calls = []
+        make(name, small_set, progress=lambda done, total: calls.append((done, total)))
+        assert calls[-1][0] == calls[-1][1] == TINY[name].n_updates
+
+    def test_a_set_without_rows_is_refused(self, small_set, name):
+        empty = type(small_set)(small_set.index[:0], small_set.energy[:0], "nothing")
+        with pytest.raises(InputError, match="no rows"):
+            make(name, empty)
+
+
+def test_checkpoints_of_another_model_class_or_version(samplers, tmp_path):
+    samplers["vae"].save(tmp_path / "vae.pt")
+    samplers["dqn"].save(tmp_path / "dqn.zip")
+    with pytest.raises(InputError, match="holds a vae, not a gan"):
+        ConditionalWGAN.load(tmp_path / "vae.pt")
+    with pytest.raises(InputError, match="no BoltzmannDQN"):
+        AgentSampler.load(tmp_path / "vae.pt")
+    with pytest.raises(InputError, match="trained for class 1, not 5"):
+        load_sampler(tmp_path / "dqn.zip").sample(5, target_class=5)
+    content = th.load(tmp_path / "vae.pt", weights_only=True)
+    th.save({**content, "format": 0}, tmp_path / "old.pt")
+    with pytest.raises(InputError, match="has format 0"):
+        ConditionalVAE.load(tmp_path / "old.pt")
+    samplers["dqn"].model.checkpoint_format = 0
+    samplers["dqn"].save(tmp_path / "old.zip")
+    samplers["dqn"].model.checkpoint_format = 1
+    with pytest.raises(InputError, match="has format 0"):
+        load_sampler(tmp_path / "old.zip")
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match="unknown model 'x': choose from dqn, vae, gan"):
+        check_model("x")
+    with pytest.raises(InputError, match="unknown preset 'x'"):
+        check_model("vae", "x")
+    with pytest.raises(InputError, match="baseline must be"):
+        BaselineSampler("x", None)
+
+
+def test_paper_presets_are_the_papers():
+    dqn, vae, gan = (MODELS[name].presets["paper"] for name in TRAINED)
+    assert (dqn.hidden, dqn.n_updates, dqn.batch_size) == ((512,) * 5, 800_000, 250)
+    assert (dqn.learning_rate, dqn.gamma, dqn.target_update_interval) == (1e-5, 0.999, 10)
+    assert (vae.hidden, vae.n_updates, vae.batch_size) == ((256, 256), 10_000, 500)
+    assert (vae.learning_rate, vae.kl_weight, vae.latent_dim) == (1e-3, 0.1, 8)
+    assert (gan.hidden, gan.n_updates, gan.batch_size, gan.n_critic) == (512, 200_000, 100, 5)
+    assert (gan.learning_rate, gan.gradient_penalty, gan.latent_dim) == (1e-5, 10, 8)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+class TestBaselines:
+    def test_states_its_distribution(self, samplers, name):
+        sampler = samplers[name]
+        assert isinstance(sampler, ExactSampler)
+        distribution = sampler.distribution(1)
+        assert distribution.shape == (space.N_TABLE,)
+        assert distribution.sum() == pytest.approx(1)
+        assert distribution[~space.composition_mask()].sum() == 0
+        drawn = space.digits_to_index(sampler.sample(20_000, target_class=1, seed=0))
+        assert (distribution[drawn] > 0).all()
+        top = np.argsort(distribution)[-20:]
+        share = np.isin(drawn, top).mean()
+        expected = distribution[top].sum()
+        assert share == pytest.approx(expected, abs=5 * np.sqrt(expected / 20_000) + 1e-4)
+
+
+def test_prevalences_by_hand(landscape):
+    from elpa_env.training import TrainingSet
+    from generative.baselines import pair_distribution, site_distribution
+
+    formulas = ["AlNaK2F6", "AlNaRb2F6", "GaNaK2F6"]
+    index = space.formula_to_index(formulas)
+    rows = TrainingSet(index, np.full(3, -3.0), "three")
+    sites = site_distribution(rows, 1)
+    probability = {f: sites[space.formula_to_index([f])[0]] for f in [*formulas, "GaNaRb2F6"]}
+    assert probability["AlNaK2F6"] == pytest.approx(4 / 9)
+    assert probability["GaNaRb2F6"] == pytest.approx(1 / 9)
+    pairs = pair_distribution(rows, 1)
+    assert pairs[index].sum() == pytest.approx(1)  # no pair Ga-Rb was seen
+    np.testing.assert_allclose(pairs[index], _kirkwood(["Al", "Al", "Ga"], ["K", "Rb", "K"]))
+    with pytest.raises(InputError, match="no row of class 5"):
+        site_distribution(rows, 5)
+
+
+def _kirkwood(a, c):
+    """Pair prevalences over squared site prevalences; B is always Na and D always F."""
+    weight = []
+    for x, y in zip(a, c, strict=True):
+        p_ac = sum((u, v) == (x, y) for u, v in zip(a, c, strict=True)) / 3
+        p_a, p_c = a.count(x) / 3, c.count(y) / 3
+        weight.append(p_ac * p_a**2 * p_c**2 / (p_a * p_c) ** 2)
+    return np.array(weight) / sum(weight)
+
+
+def double_backward(critic, inputs, gradient_penalty):
+    n = len(inputs) // 3
+    inputs = inputs.clone().requires_grad_(True)
+    scores = critic(inputs)
+    gradient = th.autograd.grad(scores[2 * n :].sum(), inputs, create_graph=True)[0][2 * n :, :8]
+    penalty = ((gradient.norm(dim=1) - 1) ** 2).mean()
+    loss = -scores[:n].mean() + scores[n : 2 * n].mean() + gradient_penalty * penalty
+    return th.autograd.grad(loss, list(critic.parameters()))
+
+
+class TestClosedForms:
+    def rows(self, n, width, generator):
+        one_hot = th.eye(10)[th.randint(10, (n,), generator=generator)]
+        return th.cat([th.randn(n, width, generator=generator), one_hot, th.ones(n, 1)], dim=1)
+
+    def test_critic_against_a_double_backward(self):
+        generator = th.Generator().manual_seed(0)
+        critic = Critic(WGANConfig(hidden=64), generator).double()
+        inputs = self.rows(60, 8, generator).double()
+        with th.no_grad():
+            closed = critic.loss_gradients(inputs, 10.0)
+        for ours, theirs in zip(closed, double_backward(critic, inputs, 10.0), strict=True):
+            th.testing.assert_close(ours, theirs)
+
+    def test_generator_against_autograd(self):
+        generator = th.Generator().manual_seed(1)
+        config = WGANConfig(hidden=64)
+        network, critic = Generator(config, generator).double(), Critic(config, generator).double()
+        inputs = self.rows(40, 8, generator).double()
+        x = th.tanh(
+            th.nn.functional.leaky_relu(inputs @ network.weight, 0.2) @ network.readout + network.bias
+        )
+        loss = -critic(th.cat([x, inputs[:, 8:]], dim=1)).mean()
+        expected = th.autograd.grad(loss, list(network.parameters()))
+        with th.no_grad():
+            closed = network.loss_gradients(inputs, critic)
+        for ours, theirs in zip(closed, expected, strict=True):
+            th.testing.assert_close(ours, theirs)
+
+
+def test_vae_loss_is_eq_9():
+    model = ConditionalVAE(VAEConfig(hidden=(16,)), seed=0)
+    generator = th.Generator().manual_seed(0)
+    x, noise = th.rand(30, 8, generator=generator) * 2 - 1, th.randn(30, 8, generator=generator)
+    batch = th.cat([x, th.eye(10)[th.arange(30) % 10]], dim=1)
+    mu, logvar = model.encoder(batch).chunk(2, dim=1)
+    q = th.distributions.Normal(mu, (logvar / 2).exp())
+    decoded = th.tanh(model.decoder(th.cat([mu + noise * q.stddev, batch[:, 8:]], dim=1)))
+    kl = th.distributions.kl_divergence(q, th.distributions.Normal(0.0, 1.0)).sum(dim=1)
+    expected = ((x - decoded) ** 2).sum(dim=1) + 0.1 * kl
+    th.testing.assert_close(model.loss(batch, noise), expected.mean())
+
+
+def test_offline_agent_sees_the_training_set_alone(small_set, monkeypatch):
+    """A poisoned landscape changes nothing: nobody asks it."""
+    expected = train_offline(small_set, 1, TINY["dqn"], seed=0)
+
+    def poisoned(*_):
+        raise AssertionError("the landscape was asked")
+
+    from elpa_env.landscape import Landscape
+
+    for name in ("energy", "energy_class", "table_class", "members"):
+        monkeypatch.setattr(Landscape, name, poisoned)
+    agent = train_offline(small_set, 1, TINY["dqn"], seed=0)
+    for ours, theirs in zip(agent.q_net.parameters(), expected.q_net.parameters(), strict=True):
+        assert th.equal(ours, theirs)
+    assert isinstance(agent, BoltzmannDQN)
