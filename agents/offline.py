@@ -33,7 +33,7 @@ class DQNConfig:
         n_updates: network updates.
         batch_size: transitions an update, in whole episodes of eight.
         learning_rate: Adam's.
-        decay_learning_rate: let it fall linearly to zero.
+        final_learning_rate: share of the learning rate that it falls to, linearly over training.
         weight_decay: decoupled, AdamW's.
         target_update_interval: updates between two synchronisations of the target network.
         ema_decay: of the average of the weights that is sampled from; 0 = the last weights.
@@ -49,7 +49,7 @@ class DQNConfig:
     n_updates: int = 800_000
     batch_size: int = 250
     learning_rate: float = 1e-5
-    decay_learning_rate: bool = False
+    final_learning_rate: float = 1.0
     weight_decay: float = 0.0
     target_update_interval: int = 10
     ema_decay: float = 0.0
@@ -61,12 +61,11 @@ class DQNConfig:
             hidden=(256,) * 3,
             encoding="thermometer",
             bounded=True,
-            masking="composition",
             n_updates=6_000,
             batch_size=256,
             learning_rate=5e-4,
-            decay_learning_rate=True,
-            weight_decay=0.2,
+            final_learning_rate=0.5,
+            weight_decay=1.0,
             ema_decay=0.999,
         )
 
@@ -117,7 +116,7 @@ def train_offline(
         backup=config.backup,
         masking=config.masking,
         target_class=target_class,
-        learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.decay_learning_rate else rate,
+        learning_rate=LinearSchedule(rate, rate * config.final_learning_rate, 1.0),
         buffer_size=1,
         batch_size=config.batch_size,
         gamma=config.gamma,

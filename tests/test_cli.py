@@ -1,0 +1,268 @@
+"""The command line from outside: what it prints, writes, refuses and leaves untouched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval import cli, models
+from tests.test_models import TINY
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command line in a folder of its own with models that train in a blink."""
+    monkeypatch.chdir(tmp_path)
+    for name, config in TINY.items():
+        spec = models.MODELS[name]
+        monkeypatch.setitem(models.MODELS, name, replace(spec, presets={**spec.presets, "quick": config}))
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return call
+
+
+COMPARE = ("compare", "--preset", "quick", "--n-samples", 300, "--jobs", 1)
+
+
+class TestCompare:
+    def test_leaves_everything_it_promises(self, run, tmp_path):
+        status, out, _ = run(*COMPARE, "--seeds", 2, "--out", "r")
+        assert status == 0
+        assert "embedded: 10,590 rows drawn from the landscape" in out
+        for word in ("DQN", "VAE", "GAN", "pairs", "random", "83 ± 1", "0.16 ± 0.01", "JS distance"):
+            assert word in out
+        record = json.loads((tmp_path / "r" / "metrics.json").read_text())
+        assert record["schema_version"] == 1
+        assert record["seeds"] == [0, 1]
+        assert record["n_samples"] == 300
+        assert record["training_set"]["rows"] > 21_000
+        assert len(record["training_set"]["sha256"]) == 64
+        assert {"python", "torch", "numpy", "elpasolite"} <= set(record["versions"])
+        assert set(record["models"]) == set(models.MODELS)
+        for name, entry in record["models"].items():
+            values = [run["score"]["precision"] for run in entry["runs"]]
+            assert entry["mean"]["precision"] == pytest.approx(np.mean(values))
+            assert entry["std"]["precision"] == pytest.approx(np.std(values, ddof=1))
+            table = pd.read_csv(tmp_path / "r" / f"samples_{name}.csv")
+            assert len(table) == 300
+            assert (tmp_path / "r" / f"samples_{name}_seed1.csv").is_file()
+            right = (table["energy_class"] == 1).mean()
+            assert right == pytest.approx(values[0])
+            counts = table["status"].value_counts()
+            for status_name in ("novel", "rediscovered", "repeated"):
+                assert counts.get(status_name, 0) == entry["runs"][0]["score"][status_name]
+        for picture in ("figure_energies.png", "figure_elements.png"):
+            assert (tmp_path / "r" / picture).read_bytes()[:4] == b"\x89PNG"
+        kept = {path.name for path in (tmp_path / "r" / "models").iterdir()}
+        assert kept == {"dqn-0.zip", "dqn-1.zip", "vae-0.pt", "vae-1.pt", "gan-0.pt", "gan-1.pt"}
+        assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+    def test_the_seed_decides(self, run, tmp_path):
+        for folder in ("a", "b"):
+            assert run(*COMPARE, "--out", folder)[0] == 0
+        for name in models.MODELS:
+            a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("a", "b"))
+            assert a.read_text() == b.read_text()
+
+    def test_earlier_results_are_safe(self, run, tmp_path):
+        (tmp_path / "r").mkdir()
+        (tmp_path / "r" / "precious").write_text("x")
+        status, _, err = run(*COMPARE, "--model", "random", "--out", "r")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "--overwrite" in err
+        assert (tmp_path / "r" / "precious").read_text() == "x"
+        assert run(*COMPARE, "--model", "random", "--out", "r", "--overwrite")[0] == 0
+        assert not (tmp_path / "r" / "precious").exists()
+        assert (tmp_path / "r" / "metrics.json").is_file()
+
+    def test_an_interrupted_run_is_resumed(self, run, tmp_path, monkeypatch):
+        def interrupt(task):
+            raise KeyboardInterrupt
+
+        gan = models.MODELS["gan"]
+        monkeypatch.setitem(models.MODELS, "gan", replace(gan, train=interrupt))
+        chosen = ("--model", "dqn", "--model", "gan", "--model", "vae", "--out", "r")
+        status, _, err = run(*COMPARE, *chosen)
+        assert status == 130
+        assert "--resume" in err
+        assert not (tmp_path / "r").exists()
+        monkeypatch.setitem(models.MODELS, "gan", gan)
+        dqn = models.MODELS["dqn"]
+        monkeypatch.setitem(models.MODELS, "dqn", replace(dqn, train=interrupt))
+        assert run(*COMPARE, *chosen, "--resume")[0] == 0
+        monkeypatch.setitem(models.MODELS, "dqn", dqn)
+        assert run(*COMPARE, *chosen[:-1], "whole")[0] == 0
+        for name in TINY:
+            a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("r", "whole"))
+            assert a.read_text() == b.read_text()
+        assert {path.name for path in tmp_path.iterdir()} == {"r", "whole"}
+
+    def test_interrupted_before_anything_is_finished(self, run, tmp_path, monkeypatch):
+        def interrupt(task):
+            raise KeyboardInterrupt
+
+        monkeypatch.setitem(models.MODELS, "dqn", replace(models.MODELS["dqn"], train=interrupt))
+        assert run(*COMPARE, "--out", "r")[0] == 130
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compare", "--target-class", 0), "target_class must be 1..10, got 0"),
+        (("compare", "--target-class", 11), "target_class must be 1..10, got 11"),
+        (("compare", "--target-class", "x"), "--target-class"),
+        (("compare", "--n-samples", 0), "at least 1, got 0"),
+        (("compare", "--n-samples", -5), "at least 1, got -5"),
+        (("compare", "--seeds", 0), "--seeds must be at least 1, got 0"),
+        (("compare", "--seed", -1), "--seed must be at least 0, got -1"),
+        (("compare", "--jobs", -1), "--jobs must be at least 0, got -1"),
+        (("compare", "--model", "bert"), "unknown model 'bert'"),
+        (("compare", "--preset", "huge"), "unknown preset 'huge'"),
+        (("compare", "--device", "nonsense"), "--device nonsense is not available"),
+        (("compare", "--data", "none.csv"), "cannot read none.csv"),
+        (("compare", "--nonsense"), "nonsense"),
+        (("train", "bert", "--out", "x.pt"), "unknown model 'bert'"),
+        (("train", "random", "--out", "x.pt"), "needs no training"),
+        (("train", "vae", "--out", "x.txt"), "ends in .pt, got x.txt"),
+        (("train", "vae"), "--out"),
+        (("sample", "none.pt", "--out", "x.csv"), "no checkpoint none.pt"),
+        (("sample", "random", "--out", "x.csv", "--n-samples", 0), "at least 1, got 0"),
+        (("score", "none.csv"), "cannot read none.csv"),
+        (("reproduce", "table3"), "table3"),
+        (("data", "info", "--data", "nowhere"), "cannot read nowhere"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(run, tmp_path, arguments, message):
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert message in err
+    assert err.startswith("elpa: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cuda(run):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    status, _, err = run("compare", "--device", "cuda")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "use --device cpu" in err
+
+
+def test_no_dft_table(run, no_dft):
+    status, _, err = run("compare", "--data", "dft")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "elpa data fetch" in err
+
+
+class TestSmallCommands:
+    def test_train_sample_score(self, run, tmp_path):
+        assert run("train", "vae", "--preset", "quick", "--out", "m.pt")[0] == 0
+        assert run("sample", "m.pt", "--n-samples", 200, "--out", "s.csv")[0] == 0
+        status, out, _ = run("score", "s.csv", "--out", "s.json")
+        assert status == 0
+        assert "precision (right class)" in out
+        record = json.loads((tmp_path / "s.json").read_text())
+        assert record["n_valid"] == 200
+        table = pd.read_csv(tmp_path / "s.csv")
+        assert record["precision"] == pytest.approx((table["energy_class"] == 1).mean())
+        for again in (("sample", "m.pt", "--out", "s.csv"), ("train", "vae", "--out", "m.pt")):
+            status, _, err = run(*again)
+            assert (status, "--overwrite" in err) == (2, True)
+
+    def test_an_agent_of_another_class(self, run):
+        assert run("train", "dqn", "--preset", "quick", "--out", "m.zip")[0] == 0
+        status, _, err = run("sample", "m.zip", "--target-class", 5, "--out", "s.csv")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "trained for class 1, not 5" in err
+
+    def test_baselines_need_no_checkpoint(self, run, tmp_path):
+        assert run("sample", "sites", "--n-samples", 50, "--out", "s.csv")[0] == 0
+        assert len(pd.read_csv(tmp_path / "s.csv")) == 50
+
+    def test_data_info_and_fetch(self, run, dft_dir, no_dft):
+        status, out, _ = run("data", "info")
+        assert status == 0
+        assert "embedded" in out
+        assert run("data", "fetch", "--from", dft_dir)[0] == 0
+        status, out, _ = run("data", "info", "--data", "dft")
+        assert status == 0
+        assert "DFT (Faber et al. 2016)" in out
+        assert "21,112" in out
+
+    def test_reproduce_prints_target_measured_and_verdict(self, run, tmp_path, monkeypatch):
+        for name, config in TINY.items():
+            presets = {**models.MODELS[name].presets, "default": config}
+            monkeypatch.setitem(models.MODELS, name, replace(models.MODELS[name], presets=presets))
+        monkeypatch.setattr("eval.reproduce.held_out_error", lambda *_: 0.1)
+        status, out, _ = run(
+            "reproduce", "table1", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1
+        )
+        assert status == 0
+        for word in ("target", "measured", "verdict", "reached", "off by", "81.0 to 85.0", "83 ± 1"):
+            assert word in out
+        verdicts = (tmp_path / "results-table1" / "verdicts.md").read_text()
+        assert verdicts.count("\n|") > 15
+
+    @pytest.mark.slow
+    def test_build_landscape(self, run, dft_dir, tmp_path):
+        status, out, _ = run("data", "build-landscape", "--data", dft_dir, "--out", "l")
+        assert status == 0
+        assert "held-out error 0.09" in out
+        assert (tmp_path / "l" / "landscape.npz").is_file()
+
+
+def test_python_m_eval_is_elpa(tmp_path):
+    call = [sys.executable, "-m", "eval", "score", "none.csv"]
+    result = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "elpa: cannot read none.csv: No such file or directory\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_training_leaves_nothing_half_done(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "old").write_text("old")
+    call = [sys.executable, "-m", "eval", "compare", "--out", "r", "--overwrite", "--jobs", "2"]
+    process = subprocess.Popen(
+        call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    started = time.monotonic()
+    while not list(tmp_path.glob("r.partial/progress/*")) and time.monotonic() - started < 120:
+        time.sleep(0.5)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["old"]
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_train_leaves_nothing(tmp_path):
+    call = [sys.executable, "-m", "eval", "train", "vae", "--out", "m.pt"]
+    process = subprocess.Popen(call, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "elpa: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
