@@ -17,11 +17,11 @@ Equation numbers are those of Türk et al., Chem. Mater. 2022, 34, 9455.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from elpa_env.elements import (
@@ -50,7 +50,6 @@ DIGIT_LIMITS: Final[NDArray[np.int8]] = np.array([N_ROWS, N_GROUPS] * N_SITES, d
 
 _STRIDES: Final = np.array([N_ELEMENTS**3, N_ELEMENTS**2, N_ELEMENTS, 1], dtype=np.int64)
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
-_ELEMENT_OF_SYMBOL: Final = {symbol: element for element, symbol in enumerate(SYMBOLS)}
 
 
 def _element_of_pair() -> NDArray[np.int8]:
@@ -223,30 +222,64 @@ def index_to_formula(index: ArrayLike) -> NDArray[np.object_]:
     return np.asarray(a + b + c + "2" + d + "6", dtype=object)
 
 
-def formula_to_index(formulas: Sequence[str] | NDArray[Any] | pd.Series) -> NDArray[np.int64]:
+def formula_to_index(formulas: Iterable[str]) -> NDArray[np.int64]:
     """(n,) index of formulas such as ``AlNaK2F6``; -1 where a formula is not a composition.
 
     A formula that cannot be read, an element that is not one of the 39, and an element that stands
     twice all give -1; `explain_formula` tells which.
     """
-    codes, unique = pd.factorize(np.asarray(formulas, dtype=object), use_na_sentinel=True)
-    if len(unique) == 0:
-        return np.full(len(codes), -1, dtype=np.int64)
-    parts = pd.Series(unique, dtype=object).astype(str).str.extract(f"^{_FORMULA}$", expand=True)
-    elements = np.stack(
-        [parts[site].map(_ELEMENT_OF_SYMBOL).fillna(-1).to_numpy(np.int8) for site in range(N_SITES)],
-        axis=-1,
-    )
-    return np.append(elements_to_index(elements), np.int64(-1))[codes]
+    strings = [str(formula) for formula in formulas]
+    text = "\n".join(strings)
+    if not text.isascii() or text.count("\n") != max(len(strings) - 1, 0):
+        strings = [f if f.isascii() and "\n" not in f else "" for f in strings]
+        text = "\n".join(strings)
+    if not strings:
+        return np.zeros(0, dtype=np.int64)
+    return _parse_lines(np.frombuffer(f"\n{text}\n\n".encode(), dtype=np.uint8))
+
+
+def _parse_lines(text: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(n,) index of one formula a line; a line break before the first, two behind the last."""
+    breaks = np.flatnonzero(text[:-1] == ord("\n"))
+    start, end = breaks[:-1] + 1, breaks[1:]
+    symbol = _SYMBOL_OF_BYTES[text[:-1], text[1:]]
+    width = _SYMBOL_WIDTH[symbol]
+    elements = np.empty((len(start), N_SITES), dtype=np.int8)
+    place = start
+    for site in range(N_SITES):
+        elements[:, site] = symbol[place]
+        place = np.minimum(place + width[place], end)
+        if site == N_SITES - 2:
+            elements[text[place] != ord("2"), site] = -1
+            place = np.minimum(place + 1, end)
+    wrong = (text[place] != ord("6")) | (place + 1 != end)
+    elements[wrong, 0] = -1
+    return elements_to_index(elements)
+
+
+def _symbols_of_bytes() -> NDArray[np.int8]:
+    """(256, 256) element whose symbol starts with these two bytes, -1 = none."""
+    table = np.full((256, 256), -1, dtype=np.int8)
+    for element, symbol in sorted(enumerate(SYMBOLS), key=lambda pair: len(pair[1])):
+        if len(symbol) == 1:
+            table[ord(symbol)] = element
+            table[ord(symbol), ord("a") : ord("z") + 1] = -1
+        else:
+            table[ord(symbol[0]), ord(symbol[1])] = element
+    return table
+
+
+_SYMBOL_OF_BYTES: Final = _symbols_of_bytes()
+_SYMBOL_WIDTH: Final = np.array([*map(len, SYMBOLS), 1], dtype=np.int8)
 
 
 def explain_formula(formula: str) -> str:
     """Say in a few words why a formula is not a composition; empty if it is one."""
-    match = pd.Series([str(formula)]).str.extract(f"^{_FORMULA}$").iloc[0]
-    if match.isna().any():
+    match = re.fullmatch(_FORMULA, str(formula))
+    if match is None:
         return "not of the form ABC2D6"
-    symbols = list(match)
-    unknown = [s for s in symbols if s not in _ELEMENT_OF_SYMBOL]
+    symbols = list(match.groups())
+    unknown = [s for s in symbols if s not in SYMBOLS]
     if unknown:
         return f"unknown element {unknown[0]}: the 39 are {', '.join(SYMBOLS)}"
     repeated = [s for s in symbols if symbols.count(s) > 1]

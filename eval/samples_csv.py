@@ -40,16 +40,15 @@ def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
     """
     path = Path(path)
     columns = _columns(path)
-    line = 2
+    frame = None
     for frame in _frames(path, columns):
-        index = _frame_index(frame)
+        index = _index(frame)
         bad = index < 0
         if bad.any():
             row = int(bad.argmax())
-            raise InputError(f"{path}, line {line + row}: {_explain(frame.iloc[row])}")
-        line += len(frame)
+            raise InputError(f"{path}, line {frame.index[row]}: {_explain(frame.iloc[row])}")
         yield index
-    if line == 2:
+    if frame is None or len(frame) == 0:
         raise InputError(f"{path} has no rows: there is nothing to score")
 
 
@@ -70,27 +69,38 @@ def _columns(path: Path) -> list[str]:
 
 
 def _frames(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
+    """The file in parts, their rows labelled with the lines that they stand on."""
     try:
-        yield from pd.read_csv(
+        with pd.read_csv(
             path,
             usecols=lambda name: str(name).strip() in columns,
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
             chunksize=_ROWS,
-        )
+        ) as frames:
+            for number, frame in enumerate(frames):
+                frame.index = pd.RangeIndex(len(frame)) + (number * _ROWS + 2)
+                yield frame.rename(columns=lambda name: str(name).strip())
     except (ValueError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].removeprefix("Error tokenizing data. ")
         raise InputError(f"{path} is not a readable CSV file: {reason}") from error
 
 
-def _frame_index(frame: pd.DataFrame) -> NDArray[np.int64]:
-    frame.columns = [str(c).strip() for c in frame.columns]
+def _index(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """(n,) index of the rows, -1 where a row is no composition."""
     if FORMULA_COLUMN in frame:
-        return formula_to_index(frame[FORMULA_COLUMN].str.strip())
-    numbers = frame[list(NUMBER_COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    whole = np.isfinite(numbers) & (np.rint(numbers) == numbers) & (np.abs(numbers) < 1000)
-    return numbers_to_index(np.where(whole, numbers, -1).astype(np.int64))
+        index = formula_to_index(frame[FORMULA_COLUMN])
+        bad = index < 0
+        index[bad] = formula_to_index(frame.loc[bad, FORMULA_COLUMN].str.strip())
+        return index
+    try:
+        numbers = frame[list(NUMBER_COLUMNS)].to_numpy(str).astype(np.int64)
+    except ValueError:
+        text = frame[list(NUMBER_COLUMNS)].apply(lambda column: column.str.strip())
+        whole = text.apply(lambda column: column.str.fullmatch(r"\d{1,3}"))
+        numbers = text.where(whole, "-1").to_numpy(str).astype(np.int64)
+    return numbers_to_index(numbers)
 
 
 def _explain(row: pd.Series) -> str:

@@ -1,0 +1,56 @@
+"""Time and memory of scoring: 25 million samples from arrays, and a million lines of CSV."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elpa_env.space import DIGIT_LIMITS, digits_to_index, index_to_formula
+from eval.samples_csv import read_samples
+from eval.scoring import CHUNK, Tally, count_chunks, score_tally
+
+N = 25_000_000
+N_CSV = 1_000_000
+
+
+def chunks(n: int) -> Iterator[NDArray[np.int8]]:
+    rng = np.random.default_rng(0)
+    for start in range(0, n, CHUNK):
+        size = (min(CHUNK, n - start), len(DIGIT_LIMITS))
+        yield rng.integers(1, DIGIT_LIMITS + 1, size, dtype=np.int8)
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    stream = list(chunks(N))
+    started = time.perf_counter()
+    tally = Tally()
+    for digits in stream:
+        tally.add_digits(digits)
+    score = score_tally(tally, target_class=5)
+    seconds = time.perf_counter() - started
+    print(
+        f"arrays: {N:,} candidates ({score.n_valid:,} valid) scored in {seconds:.1f} s, peak {peak():.2f} GiB"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        index = digits_to_index(np.concatenate(stream[:4]))
+        path = Path(folder) / "samples.csv"
+        formulas = index_to_formula(index[index >= 0][:N_CSV])
+        path.write_text("\n".join(["formula", *formulas]) + "\n")
+        started = time.perf_counter()
+        score_tally(count_chunks(read_samples(path)), target_class=5)
+        seconds = time.perf_counter() - started
+        print(f"CSV: {len(formulas):,} formulas scored in {seconds:.1f} s, peak {peak():.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
