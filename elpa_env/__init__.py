@@ -26,11 +26,16 @@ from elpa_env.space import (
     unscale,
 )
 from elpa_env.training import ClassBalancedSampler, TrainingSet, load_training_set
+from elpa_env.vector import ElpasoliteVectorEnv
 
 ENV_ID = "Elpasolite-v0"
 
 if ENV_ID not in _gym.registry:
-    _gym.register(ENV_ID, entry_point="elpa_env.env:ElpasoliteEnv")
+    _gym.register(
+        ENV_ID,
+        entry_point="elpa_env.env:ElpasoliteEnv",
+        vector_entry_point="elpa_env.vector:ElpasoliteVectorEnv",
+    )
 
 __all__ = [
     "ENV_ID",
@@ -39,6 +44,7 @@ __all__ = [
     "N_TABLE",
     "ClassBalancedSampler",
     "ElpasoliteEnv",
+    "ElpasoliteVectorEnv",
     "ExactSampler",
     "InputError",
     "Landscape",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -10,10 +12,82 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from elpa_env import dynamics
-from elpa_env.classes import check_target_class
-from elpa_env.dynamics import Masking
-from elpa_env.landscape import load_landscape
-from elpa_env.space import N_STEPS, digits_to_index, index_to_formula, index_to_numbers, scale
+from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env.dynamics import Masking, Outcome, Reward
+from elpa_env.errors import InputError
+from elpa_env.landscape import EnergyModel, load_landscape
+from elpa_env.space import N_STEPS
+
+RENDER_MODES = ("ansi", "rgb_array")
+_TABLES = dynamics.tables()
+_ONE = np.uint64(1)
+_ONE_HOT = np.eye(N_CLASSES + 1, dtype=np.float32)[:, 1:]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of the environment, checked; single and vector environment share them."""
+
+    target_class: int | None
+    energy_model: EnergyModel
+    reward: Reward | None
+    masking: Masking
+    render_mode: str | None
+
+    @classmethod
+    def check(
+        cls,
+        target_class: int | None,
+        energy_model: EnergyModel | None,
+        reward: Reward | None,
+        masking: str,
+        render_mode: str | None,
+    ) -> Settings:
+        """Check every argument.
+
+        Raises:
+            InputError: one that cannot be used; the message names it and the way out.
+        """
+        if energy_model is not None and not callable(energy_model):
+            raise InputError(f"energy_model must be callable on atomic numbers (n, 4), got {energy_model!r}")
+        if reward is not None and not callable(reward):
+            raise InputError(f"reward must be callable on energy (n,) and energy class (n,), got {reward!r}")
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise InputError(f"render_mode must be one of {', '.join(RENDER_MODES)}, got {render_mode!r}")
+        return cls(
+            None if target_class is None else check_target_class(target_class),
+            load_landscape() if energy_model is None else energy_model,
+            reward,
+            dynamics.check_masking(masking),
+            render_mode,
+        )
+
+    def observation_space(self) -> spaces.Space[NDArray[np.float32]]:
+        """Of a single environment."""
+        extra = N_CLASSES if self.target_class is None else 0
+        box: Any = spaces.Box(-1.0, 1.0, (N_STEPS + extra,), np.float32)
+        return box  # type: ignore[no-any-return]
+
+    def action_space(self) -> spaces.Space[np.int64]:
+        """Of a single environment."""
+        return spaces.Discrete(dynamics.N_ACTIONS)
+
+    def observe(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> NDArray[np.float32]:
+        """(n, 8), or (n, 18) with the target class one-hot, observations."""
+        scaled = dynamics.observe(digits)
+        if self.target_class is not None:
+            return scaled
+        return np.concatenate([scaled, _ONE_HOT.take(target, axis=0)], axis=1)
+
+    def targets(self, key: NDArray[np.uint64], episode: NDArray[np.uint64]) -> NDArray[np.int8]:
+        """(n,) target classes of episodes."""
+        if self.target_class is None:
+            return dynamics.draw_targets(key, episode)
+        return np.full(len(key), self.target_class, dtype=np.int8)
+
+    def finish(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> Outcome:
+        """Judge finished episodes."""
+        return dynamics.finish(digits, target, self.energy_model, self.reward)
 
 
 class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -30,7 +104,8 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     six: actions 6 and 7 are out of range there. Odd steps choose one of eight main groups.
 
     ## Observation Space
-    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1; 0.0 = still open.
+    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1; 0.0 = still open. With
+    `target_class=None` ten more entries give the class of the episode, one-hot.
 
     ## Rewards
     Eq. 12: 0 until the composition is complete; then +1 if its energy class is `target_class`, else
@@ -44,74 +119,138 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     Terminates after the eighth step, or at once after an action out of range. Never truncates.
 
     ## Information
-    `action_mask`, (8,) int8, 1 = in range, after every reset and step. When the episode ends also
-    `is_success`; `formula`, `numbers` (4,) and `energy` in eV/atom, None where there is no such
-    composition; and `energy_class`, 0 where there is none.
+    `action_mask`, (8,) int8, 1 = allowed, after every reset and step; all ones once the composition
+    is complete. When the episode ends also
+
+    | key | what |
+    | --- | --- |
+    | `is_success` | whether the reward is positive |
+    | `formula` | for example `AlNaK2F6`; empty where there is no such composition |
+    | `numbers` | (4,) atomic numbers of A, B, C, D; zeros where there is none |
+    | `energy` | formation energy in eV/atom; NaN where there is none |
+    | `energy_class` | 1..10; 0 where there is none |
+    | `n_queries` | compositions that this environment has asked its energy model about so far |
 
     ## Arguments
-    - `target_class` (1..10, default 1): the energy class to aim at; 1 is the most stable.
-    - `masking` ("digits" or "composition"): what `action_mask` allows. "composition" leaves open
-      only what at least one composition of four different elements can follow.
+    | argument | default | what |
+    | --- | --- | --- |
+    | `target_class` | 1 | energy class 1..10 to aim at, 1 = the most stable; `None` draws one for every episode and appends it to the observation |
+    | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions |
+    | `reward` | eq. 12 | a callable from energy (n,) and energy class (n,) to rewards (n,), asked about real compositions; what does not exist earns -1 |
+    | `masking` | "digits" | what `action_mask` allows: "digits" rows and groups in range; "composition" only what at least one composition of four different elements can follow |
+    | `render_mode` | `None` | "ansi" or "rgb_array" |
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import elpa_env
+    >>> env = gym.make("Elpasolite-v0", target_class=1, masking="composition")
+    >>> observation, info = env.reset(seed=0)
+
+    ```
+
+    Masks are for the agent to use: the environment ends an episode only at actions out of range, so
+    "digits" and "composition" are the same game.
 
     ## Version History
     - v0: initial version
-    """
+    """  # noqa: E501 - a Markdown table keeps a row on one line
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - declared so by Gymnasium
+    metadata: dict[str, Any] = {  # noqa: RUF012 - declared so by Gymnasium
+        "render_modes": list(RENDER_MODES),
+        "render_fps": 2,
+    }
 
     def __init__(
         self,
-        target_class: int = 1,
+        target_class: int | None = 1,
         *,
+        energy_model: EnergyModel | None = None,
+        reward: Reward | None = None,
         masking: Masking = "digits",
         render_mode: str | None = None,
     ) -> None:
-        self.target_class = check_target_class(target_class)
-        self.masking = dynamics.check_masking(masking)
+        self.settings = Settings.check(target_class, energy_model, reward, masking, render_mode)
         self.render_mode = render_mode
-        self.observation_space = spaces.Box(-1.0, 1.0, (N_STEPS,), np.float32)
-        self.action_space = spaces.Discrete(dynamics.N_ACTIONS)
-        self._landscape = load_landscape()
+        self.observation_space = self.settings.observation_space()
+        self.action_space = self.settings.action_space()
+        self.n_queries = 0
+        self._key = np.zeros(1, dtype=np.uint64)
+        self._episode = np.zeros(1, dtype=np.uint64)
+        self._target = np.ones(1, dtype=np.int8)
         self._digits = dynamics.initial_digits(1)
+        self._observation = self.settings.observe(self._digits, self._target)[0]
+        self._step = N_STEPS
+        self._running = False
+        self._outcome: Outcome | None = None
+
+    @property
+    def target_class(self) -> int:
+        """Class that the episode aims at."""
+        return int(self._target[0]) if self.settings.target_class is None else self.settings.target_class
+
+    @property
+    def masking(self) -> Masking:
+        """What `action_masks` allows."""
+        return self.settings.masking
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Open all eight choices."""
+        """Open all eight choices, and draw a class if the environment draws one an episode."""
         super().reset(seed=seed)
+        if seed is not None:
+            self._key[0], self._episode[0] = seed, 0
+        elif self._episode[0] == 0:
+            self._key[0] = self.np_random.integers(2**63)
+        if self.settings.target_class is None or not self._episode[0]:
+            self._target = self.settings.targets(self._key, self._episode)
+        self._episode += _ONE
         self._digits = dynamics.initial_digits(1)
-        return scale(self._digits)[0], {"action_mask": self._mask()}
+        self._observation = self.settings.observe(self._digits, self._target)[0]
+        self._step, self._running, self._outcome = 0, True, None
+        return self._observation.copy(), {"action_mask": self._mask()}
 
     def step(self, action: np.int64 | int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Make the next choice."""
-        if dynamics.steps_taken(self._digits)[0] == N_STEPS:
-            raise gym.error.ResetNeeded("the composition is complete: call reset() first")
-        in_range = bool(dynamics.action_masks(self._digits)[0, action])
-        if in_range:
-            self._digits = dynamics.apply_actions(self._digits, np.array([action]))
-        terminated = not in_range or bool(self._digits[0, -1])
-        observation = scale(self._digits)[0]
-        info: dict[str, Any] = {"action_mask": self._mask()}
-        if not terminated:
-            return observation, 0.0, False, False, info
-        index = digits_to_index(self._digits)
-        energy_class = self._landscape.energy_class(index)
-        reward = float(dynamics.sparse_reward(energy_class, self.target_class)[0])
-        exists = bool(index[0] >= 0)
-        info |= {
-            "is_success": reward > 0,
-            "formula": index_to_formula(index)[0] if exists else None,
-            "numbers": index_to_numbers(index)[0] if exists else None,
-            "energy": float(self._landscape.energy(index)[0]) if exists else None,
-            "energy_class": int(energy_class[0]),
-        }
-        self._digits = np.ones_like(self._digits)
-        return observation, reward, True, False, info
+        """Make the next choice.
+
+        Raises:
+            InputError: an action outside 0..7, or the energy model or the reward failed; `reset`
+                starts afresh.
+            ResetNeeded: the episode is over.
+        """
+        if not 0 <= action < dynamics.N_ACTIONS:
+            raise InputError(f"action must be 0..{dynamics.N_ACTIONS - 1}, got {action}")
+        if not self._running:
+            raise gym.error.ResetNeeded("the episode is over: call reset() first")
+        step = self._step
+        if _TABLES.legal[step][action]:
+            self._digits[0, step] = action + 1
+            self._observation[step] = _TABLES.scaled[step][action]
+            self._step = step = step + 1
+            if step < N_STEPS:
+                return self._observation.copy(), 0.0, False, False, {"action_mask": self._mask()}
+        self._running = False
+        outcome = self.settings.finish(self._digits, self._target)
+        self.n_queries += int(outcome.index[0] >= 0)
+        self._outcome = outcome
+        info = {"action_mask": self._mask(), **dynamics.describe(outcome)}
+        info["n_queries"] = self.n_queries
+        return self._observation.copy(), float(outcome.reward[0]), True, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(8,) True where an action is allowed; the name that sb3-contrib looks for."""
-        masks = dynamics.action_masks(self._digits, self.masking)
-        return masks.ravel()
+        return self._mask().view(bool)
 
     def _mask(self) -> NDArray[np.int8]:
-        return self.action_masks().astype(np.int8)
+        """(8,) a fresh copy."""
+        if self.settings.masking == "digits":
+            return _TABLES.masks[self._step].copy()
+        return _composition_mask(self._digits.tobytes()).copy()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _composition_mask(digits: bytes) -> NDArray[np.int8]:
+    """(8,) mask of one state; early states come again and again."""
+    state = np.frombuffer(digits, dtype=np.int8).reshape(1, N_STEPS)
+    masks: NDArray[np.int8] = dynamics.action_masks(state, "composition").view(np.int8)
+    return masks.reshape(-1)

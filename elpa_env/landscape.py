@@ -82,24 +82,36 @@ class Landscape:
         """(11,) compositions in each class; entry 0 counts table entries that are no composition."""
         return np.bincount(self.table_class, minlength=N_CLASSES + 1)
 
+    @functools.cached_property
+    def table_energy(self) -> NDArray[np.float32]:
+        """(39^4,) eV/atom; NaN where an element stands twice."""
+        energy = (ENERGY_MIN + (self.levels + 0.5) * ENERGY_STEP).astype(np.float32)
+        energy[~composition_mask()] = np.nan
+        energy.setflags(write=False)
+        return energy
+
     def energy(self, index: ArrayLike) -> NDArray[np.float32]:
         """(n,) eV/atom at (n,) index; NaN where index is -1."""
-        where = np.asarray(index)
-        energy = (ENERGY_MIN + (self.levels[where] + 0.5) * ENERGY_STEP).astype(np.float32)
-        return np.where(where < 0, np.float32(np.nan), energy)
+        # the last entry of the table repeats an element, so that -1 finds what it should
+        return self.table_energy.take(np.asarray(index))
+
+    def energy_class(self, index: ArrayLike) -> NDArray[np.int8]:
+        """(n,) energy class 1..10 at (n,) index; 0 where index is -1."""
+        return self.table_class.take(np.asarray(index))
 
     def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float32]:
         """(n,) eV/atom of (n, 4) atomic numbers; the landscape is itself an `EnergyModel`."""
         return self.energy(numbers_to_index(numbers))
 
-    def energy_class(self, index: ArrayLike) -> NDArray[np.int8]:
-        """(n,) energy class 1..10 at (n,) index; 0 where index is -1."""
-        where = np.asarray(index)
-        return np.where(where < 0, np.int8(0), self.table_class[where])
-
     def members(self, target_class: int) -> NDArray[np.int64]:
         """(n,) index of every composition in `target_class`, ascending."""
         return np.flatnonzero(self.table_class == target_class)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles of the landscape that ships are that landscape, not megabytes."""
+        if self is load_landscape():
+            return load_landscape, ()
+        return Landscape, (self.levels, self.training_index, self.provenance)
 
     def save(self, folder: str | Path) -> None:
         """Write ``landscape.npz`` and its provenance ``landscape.json`` into `folder`."""

@@ -48,19 +48,53 @@ N_COMPOSITIONS: Final = 39 * 38 * 37 * 36
 DIGIT_LIMITS: Final[NDArray[np.int8]] = np.array([N_ROWS, N_GROUPS] * N_SITES, dtype=np.int8)
 """(8,) largest digit at each step."""
 
-_STRIDES: Final = np.array([N_ELEMENTS**3, N_ELEMENTS**2, N_ELEMENTS, 1], dtype=np.int64)
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
 
 
-def _element_of_pair() -> NDArray[np.int8]:
-    """Element of a (row, group) pair of int8 read as one 16-bit number; -1 for anything else."""
-    pairs = np.ascontiguousarray(np.stack([ROWS, GROUPS], axis=-1)).view(np.uint16).ravel()
-    table = np.full(1 << 16, -1, dtype=np.int8)
-    table[pairs] = np.arange(N_ELEMENTS, dtype=np.int8)
-    return table
+def pair_codes(digits: NDArray[np.int8]) -> NDArray[np.uint16]:
+    """(n, 4) a small number for row and group of each site: 8 * group + row, both 0..8.
+
+    Args:
+        digits: (n, 8), contiguous and known to be in range.
+    """
+    pairs = digits.view(np.uint16)  # row + 256 * group
+    return (pairs >> np.uint16(5)) | (pairs & np.uint16(7))
 
 
-_ELEMENT_OF_PAIR: Final = _element_of_pair()
+N_PAIR_CODES: Final = 8 * (N_GROUPS + 1)
+PAIR_CODE_OF_ELEMENT: Final = 8 * GROUPS.astype(np.int64) + ROWS
+
+
+def _places() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """What an element adds to the index on each site, and what the codes of two sites add together.
+
+    Returns:
+        (4, 40) by site and element, the last column for no element; (2, 2^14) by half and codes, 128
+        times the second site's plus the first's. What does not exist adds so much below zero that no
+        sum reaches zero.
+    """
+    strides = N_ELEMENTS ** np.arange(N_SITES - 1, -1, -1)
+    elements = np.full((N_SITES, N_ELEMENTS + 1), -N_TABLE, dtype=np.int32)
+    elements[:, :N_ELEMENTS] = strides[:, None] * np.arange(N_ELEMENTS)
+    by_code = np.full((N_SITES, 128), -N_TABLE, dtype=np.int32)
+    by_code[:, PAIR_CODE_OF_ELEMENT] = elements[:, :N_ELEMENTS]
+    first, second = by_code[0::2, None, :], by_code[1::2, :, None]
+    return elements, (first + second).reshape(2, -1)
+
+
+def _pair_table(table: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """(39^2, ...) what a (39, ...) table says of two sites, packed into one number of `dtype`."""
+    first, second = np.divmod(np.arange(N_ELEMENTS**2), N_ELEMENTS)
+    both = np.stack([table[first], table[second]], axis=1).reshape(N_ELEMENTS**2, -1)
+    return np.ascontiguousarray(both).view(dtype).ravel()
+
+
+_PLACE_OF_ELEMENT, _PLACE_OF_CODES = _places()
+_ELEMENT_PAIRS: Final = _pair_table(np.arange(N_ELEMENTS, dtype=np.int8), np.uint16)
+_NUMBER_PAIRS: Final = _pair_table(ATOMIC_NUMBERS, np.uint32)
+_DIGIT_PAIRS: Final = _pair_table(np.stack([ROWS, GROUPS], axis=1), np.uint32)
+_FORMULA_AB: Final = np.array([a + b for a in SYMBOLS for b in SYMBOLS], dtype=object)
+_FORMULA_CD: Final = np.array([f"{c}2{d}6" for c in SYMBOLS for d in SYMBOLS], dtype=object)
 
 
 def as_digits(digits: ArrayLike) -> NDArray[np.int8]:
@@ -136,20 +170,25 @@ def elements_to_index(elements: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     Returns:
         (n,) index; -1 where an element does not exist or stands twice.
     """
-    a, b, c, d = np.moveaxis(elements, -1, 0)
-    wrong = (a < 0) | (b < 0) | (c < 0) | (d < 0)
-    wrong |= (a == b) | (a == c) | (a == d) | (b == c) | (b == d) | (c == d)
-    index = elements @ _STRIDES if len(elements) < 64 else _horner(a, b, c, d)
-    index[wrong] = -1
-    return index
+    places = (_PLACE_OF_ELEMENT[site].take(elements[:, site], mode="wrap") for site in range(N_SITES))
+    return _real_places(sum(places, start=np.zeros(len(elements), dtype=np.int32)))
 
 
-def _horner(*elements: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    index = elements[0].astype(np.int64)
-    for site in elements[1:]:
-        index *= N_ELEMENTS
-        index += site
-    return index
+def _real_places(index: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n,) sums of what the sites add to the index; -1 where that is no composition."""
+    # entry 0 of the table repeats an element, as good as one that does not exist
+    real = composition_mask().take(np.maximum(index, 0))
+    return np.where(real, index, -1).astype(np.int64)
+
+
+def _checked_index(index: ArrayLike) -> NDArray[np.integer[Any]]:
+    array = np.asarray(index)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(f"index must be (n,) integers, got {array.dtype} of shape {array.shape}")
+    if array.size and not (0 <= array.min() and array.max() < N_TABLE):
+        bad = (array < 0) | (array >= N_TABLE)
+        raise InputError(f"index must be 0..{N_TABLE - 1}, got {array[bad][0]}")
+    return array
 
 
 def index_to_elements(index: ArrayLike) -> NDArray[np.int8]:
@@ -158,13 +197,15 @@ def index_to_elements(index: ArrayLike) -> NDArray[np.int8]:
     Raises:
         InputError: an index outside 0..39^4 - 1; -1 (no such composition) has no elements.
     """
-    array = np.asarray(index)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"index must be (n,) integers, got {array.dtype} of shape {array.shape}")
-    bad = (array < 0) | (array >= N_TABLE)
-    if bad.any():
-        raise InputError(f"index must be 0..{N_TABLE - 1}, got {array[bad][0]}")
-    return np.stack(np.unravel_index(array, TABLE_SHAPE), axis=-1).astype(np.int8)
+    return _of_both_halves(_ELEMENT_PAIRS, index, np.int8)
+
+
+def _of_both_halves(table: NDArray[Any], index: ArrayLike, dtype: type) -> NDArray[Any]:
+    """(n, ...) what a packed (39^2,) table says of the elements on A, B and on C, D."""
+    front, back = np.divmod(_checked_index(index), N_ELEMENTS**2)
+    both = np.empty((len(front), 2), dtype=table.dtype)
+    both[:, 0], both[:, 1] = table.take(front), table.take(back)
+    return both.view(dtype)
 
 
 @functools.cache
@@ -177,28 +218,30 @@ def composition_mask() -> NDArray[np.bool_]:
     return flat
 
 
-def digits_to_elements(digits: ArrayLike) -> NDArray[np.int8]:
-    """(n, 4) element 0..38 on each site; -1 where a site is open or no such element exists."""
-    array = np.ascontiguousarray(digits, dtype=np.int8)
-    if array.ndim != 2 or array.shape[1] != N_STEPS:
-        raise InputError(f"digits must have shape (n, {N_STEPS}), got {array.shape}")
-    return _ELEMENT_OF_PAIR[array.view(np.uint16)]
-
-
 def digits_to_index(digits: ArrayLike) -> NDArray[np.int64]:
-    """(n,) index of (n, 8) digits; -1 = open, not existing, or an element twice."""
-    return elements_to_index(digits_to_elements(digits))
+    """(n,) index of (n, 8) digits; -1 = open, not existing, or an element twice.
+
+    Raises:
+        InputError: a row outside 0..6 or a group outside 0..8.
+    """
+    return known_digits_to_index(np.ascontiguousarray(as_digits(digits)))
+
+
+def known_digits_to_index(digits: NDArray[np.int8]) -> NDArray[np.int64]:
+    """`digits_to_index` for contiguous digits that are known to be in range."""
+    codes = pair_codes(digits).view(np.uint32)  # first site + 65536 * second
+    codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))
+    return _real_places(_PLACE_OF_CODES[0].take(codes[:, 0]) + _PLACE_OF_CODES[1].take(codes[:, 1]))
 
 
 def index_to_digits(index: ArrayLike) -> NDArray[np.int8]:
     """(n, 8) digits of (n,) index."""
-    elements = index_to_elements(index)
-    return np.stack([ROWS[elements], GROUPS[elements]], axis=-1).reshape(-1, N_STEPS)
+    return _of_both_halves(_DIGIT_PAIRS, index, np.int8)
 
 
 def index_to_numbers(index: ArrayLike) -> NDArray[np.int16]:
     """(n, 4) atomic numbers of (n,) index."""
-    return ATOMIC_NUMBERS[index_to_elements(index)]
+    return _of_both_halves(_NUMBER_PAIRS, index, np.int16)
 
 
 def numbers_to_index(numbers: ArrayLike) -> NDArray[np.int64]:
@@ -218,8 +261,8 @@ def swap_ab(index: ArrayLike) -> NDArray[np.int64]:
 
 def index_to_formula(index: ArrayLike) -> NDArray[np.object_]:
     """(n,) formulas such as ``AlNaK2F6``, sites in the order A, B, C, D."""
-    a, b, c, d = np.array(SYMBOLS, dtype=object)[index_to_elements(index).T]
-    return np.asarray(a + b + c + "2" + d + "6", dtype=object)
+    front, back = np.divmod(_checked_index(index), N_ELEMENTS**2)
+    return np.asarray(_FORMULA_AB.take(front) + _FORMULA_CD.take(back), dtype=object)
 
 
 def formula_to_index(formulas: Iterable[str]) -> NDArray[np.int64]:
