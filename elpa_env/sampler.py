@@ -1,11 +1,16 @@
-"""The one interface of everything that generates compositions."""
+"""The one interface of everything that generates compositions, and draws from a stated distribution."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from elpa_env.dynamics import initial_digits
+from elpa_env.space import index_to_digits
+
+_ROUNDING: Final = 1e-9
 
 
 @runtime_checkable
@@ -41,3 +46,32 @@ class ExactSampler(Sampler, Protocol):
         It sums to the fraction of candidates that are real compositions, at most 1.
         """
         ...
+
+
+def sample_distribution(
+    distribution: NDArray[np.float64], n: int, *, seed: int | None = None
+) -> NDArray[np.int8]:
+    """Draw candidates from a stated distribution.
+
+    Args:
+        distribution: (39^4,) probability of every entry of the composition table. What its sum lacks
+            to 1 is the share of candidates that are no composition.
+        n: how many.
+        seed: same seed, same candidates.
+
+    Returns:
+        (n, 8) digits. A candidate that is no composition comes with every digit open, since the
+        distribution does not say which of the impossible ones it was.
+    """
+    cumulative = np.cumsum(distribution)
+    total = cumulative[-1]
+    uniform = np.random.default_rng(seed).random(n)
+    if total > 1 - _ROUNDING:
+        uniform *= total
+    index = np.searchsorted(cumulative, uniform, side="right")
+    real = index < len(cumulative)
+    if real.all():
+        return index_to_digits(index)
+    digits = initial_digits(n)
+    digits[real] = index_to_digits(index[real])
+    return digits

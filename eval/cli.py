@@ -22,7 +22,7 @@ from elpa_env.files import write_text
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Wrong usage, in whatever copy of Click this version of Typer works with."""
 
-console = Console() if sys.stdout.isatty() else Console(width=120)
+console = Console() if sys.stdout.isatty() else Console(width=160)
 errors = Console(stderr=True)
 
 app = typer.Typer(
@@ -82,7 +82,7 @@ def compare(
 ) -> None:
     """Train the models, draw samples from each, and print the paper's table."""
     from eval.models import MODELS
-    from eval.report import comparison_table, write_results
+    from eval.report import comparison, write_results
     from eval.run import Plan, run_plan
 
     plan = Plan(
@@ -103,7 +103,7 @@ def compare(
         results = run_plan(plan, partial, n_jobs=_jobs(jobs), console=console, resume=resume)
         write_results(plan, results, training_set, partial)
     _publish(partial, out)
-    console.print(comparison_table(plan, results, training_set))
+    console.print(comparison(plan, results, training_set, width=console.width))
     console.print(f"results in {out}", highlight=False)
 
 
@@ -179,7 +179,12 @@ def train(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="A checkpoint, or a baseline: random, sites, pairs.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint, or what needs none: random, sites, pairs, optimal-hard, optimal-soft."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
     target_class: TargetClass = 1,
     n_samples: NSamples = 10_000,
@@ -216,6 +221,7 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score samples that anybody's model made."""
+    from eval.exact import format_metric
     from eval.metrics import METRICS
     from eval.samples_csv import read_samples
     from eval.scoring import count_chunks, score_tally
@@ -234,9 +240,7 @@ def score(
     table.add_column("")
     table.add_column("", justify="right")
     for key, title in METRICS.items():
-        percent = key != "js_distance"
-        value = result.metrics[key]
-        table.add_row(title, f"{value * 100:.2f} %" if percent else f"{value:.4f}")
+        table.add_row(title, format_metric(key, result.metrics[key]))
     for title, count in (
         ("novel", result.novel),
         ("rediscovered", result.rediscovered),
@@ -253,6 +257,31 @@ def score(
             **result.as_dict(),
         }
         write_text(out, json.dumps(record, indent=1))
+
+
+@app.command()
+def solve(
+    target_class: TargetClass = 1,
+    beta: Annotated[float, typer.Option(help="Inverse temperature of the Boltzmann policy.")] = 5.0,
+    gamma: Annotated[float, typer.Option(help="Discount factor, above 0, at most 1.")] = 1.0,
+    n_samples: Annotated[int, typer.Option(help="Valid samples, on which coverage depends.")] = 10_000,
+    masking: Annotated[
+        str, typer.Option(help="Open actions: digits, or composition, which leads to real ones alone.")
+    ] = "composition",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Solve the environment exactly: what an agent that learned everything would draw."""
+    from eval.exact import exact_table, solve_class
+
+    _at_least("--n-samples", n_samples, 1)
+    if out:
+        _check_free(out, overwrite)
+    record = solve_class(target_class, beta=beta, gamma=gamma, n_samples=n_samples, masking=masking)
+    console.print(exact_table(record))
+    if out:
+        write_text(out, json.dumps(record, indent=1))
+        console.print(f"results in {out}", highlight=False)
 
 
 @data_app.command("fetch")
@@ -324,14 +353,13 @@ def _training_set(data: str, augment: bool) -> Any:
 
 
 def _sampler(model: str, training_set: Any, device: str) -> Any:
-    """A baseline by name, or what a checkpoint holds."""
-    from eval.models import load_sampler
+    """What needs no training by name, or what a checkpoint holds."""
+    from eval.models import MODELS, Task, load_sampler
     from eval.run import check_device
-    from generative.baselines import BASELINES, BaselineSampler
 
     check_device(device)
-    if model in BASELINES:
-        return BaselineSampler(model, training_set)
+    if model in MODELS and not MODELS[model].suffix:
+        return MODELS[model].train(Task(None, training_set, target_class=1, seed=0, device=device))
     return load_sampler(model, device=device)
 
 

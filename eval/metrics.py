@@ -1,8 +1,8 @@
 """The five metrics of Türk et al. 2022 (eqs. 2-6) as pure functions on arrays.
 
 All of them start from how often each composition was drawn: `counts`, (39^4,), any number type; exact
-probabilities serve as well. `table_class` is (39^4,) the energy class 1..10 of every composition, 0
-where the table holds none. A metric whose denominator is empty is NaN.
+probabilities serve as well, and `expected_metrics` takes them. `table_class` is (39^4,) the energy class
+1..10 of every composition, 0 where the table holds none. A metric whose denominator is empty is NaN.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import N_CLASSES, neighbours
 from elpa_env.elements import N_ELEMENTS
+from elpa_env.errors import InputError
 from elpa_env.space import N_SITES, TABLE_SHAPE
 
 METRICS: Final = {
@@ -112,6 +113,65 @@ def all_metrics(
     members = np.bincount(table_class, minlength=N_CLASSES + 1)
     unique = np.bincount(table_class[counts > 0], minlength=N_CLASSES + 1).astype(np.float64)
     return _five(counts, unique, members, table_class, target_class)
+
+
+def expected_metrics(
+    distribution: NDArray[np.floating[Any]],
+    table_class: NDArray[np.int8],
+    *,
+    target_class: int,
+    n_samples: int,
+) -> dict[str, float]:
+    """The five metrics of a stated distribution, free of sampling noise.
+
+    Only real compositions count, so that a distribution that sums to less than 1 is scored as its
+    valid samples are. The coverages are expectations: a composition of probability p is among N
+    independent samples with probability 1 - (1 - p)^N. The precisions are expectations for any N too; the JS
+    distance is that of the distribution itself, and N samples of it lie a little further away.
+
+    Args:
+        distribution: (39^4,) probability of each composition, up to a common factor.
+        table_class: (39^4,) energy class of each composition, 0 = none.
+        target_class: 1..10.
+        n_samples: N, valid samples drawn independently.
+
+    Raises:
+        InputError: no samples.
+    """
+    _check_n_samples(n_samples)
+    weights = np.where(table_class > 0, distribution, 0.0)
+    total = weights.sum()
+    p = weights / total if total > 0 else weights
+    members = np.bincount(table_class, minlength=N_CLASSES + 1)
+    return _five(
+        p, class_totals(_hit_probability(p, n_samples), table_class), members, table_class, target_class
+    )
+
+
+def coverage_ceiling(n_members: int, n_samples: int) -> float:
+    """Best expected coverage of a class that independent samples can reach.
+
+    1 - (1 - 1/M)^N, that of the uniform distribution over the M compositions of the class: the expected
+    coverage is a concave, symmetric function of their probabilities. NaN if the class is empty.
+
+    Raises:
+        InputError: no samples.
+    """
+    _check_n_samples(n_samples)
+    if n_members < 1:
+        return float("nan")
+    return float(_hit_probability(np.array([1 / n_members]), n_samples)[0])
+
+
+def _check_n_samples(n_samples: int) -> None:
+    if n_samples < 1:
+        raise InputError(f"the number of samples must be at least 1, got {n_samples}")
+
+
+def _hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:
+    """1 - (1 - p)^N without loss of digits at small p."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.expm1(n_samples * np.log1p(-np.minimum(p, 1.0))))
 
 
 def _five(

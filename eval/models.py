@@ -12,6 +12,7 @@ from agents.offline import DQNConfig, train_offline
 from agents.sampler import AgentSampler
 from elpa_env.errors import InputError
 from elpa_env.sampler import Sampler
+from elpa_env.solve import Backup, OptimalSampler
 from elpa_env.training import TrainingSet
 from eval.scoring import Progress
 from generative.baselines import BASELINES, BaselineSampler
@@ -98,6 +99,10 @@ def _baseline(name: str) -> Callable[[Task], BaselineSampler]:
     return lambda task: BaselineSampler(name, task.training_set)
 
 
+def _optimal(backup: Backup) -> Callable[[Task], OptimalSampler]:
+    return lambda task: OptimalSampler(backup)
+
+
 _DQN = DQNConfig.default()
 _GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 
@@ -139,8 +144,14 @@ MODELS: Final[dict[str, ModelSpec]] = {
         name: ModelSpec(title=baseline.title, train=_baseline(name), presets={})
         for name, baseline in BASELINES.items()
     },
+    "optimal-hard": ModelSpec(title="optimal hard", train=_optimal("hard"), presets={}),
+    "optimal-soft": ModelSpec(title="optimal soft", train=_optimal("soft"), presets={}),
 }
-"""All models: the paper's three, then the baselines."""
+"""All models: the paper's three, the baselines, and the exact solutions.
+
+The last two see the landscape, which the others must not: they are reference lines, the best that
+agents with a hard or a soft backup could do.
+"""
 
 
 def check_model(name: str, preset: str = "default") -> ModelSpec:

@@ -9,20 +9,24 @@ from typing import Any, Final
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from elpa_env.files import write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
 from eval.figures import draw_elements, draw_energies, energy_histogram
-from eval.metrics import METRICS, element_distribution, js_distance
+from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
 from eval.models import MODELS
 from eval.paper import TABLE_SAMPLES, TABLES, Figure
 from eval.run import Plan, hardware, versions
 
 SCHEMA_VERSION: Final = 1
 """Of ``metrics.json``; raised whenever a key changes its meaning or goes."""
+_LABEL_WIDTH: Final = 25
+_COLUMN_WIDTH: Final = 16
+"""Characters that the longest row title and figure take in a comparison, with their padding."""
+_FILE_WIDTH: Final = 160
 
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -60,18 +64,30 @@ def metric_title(key: str) -> str:
     return METRICS[key] + ("" if key == "js_distance" else " / %")
 
 
-def comparison_table(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> Table:
-    """Rows as in the paper's Table 1, a column a model, the paper's figures below each."""
-    paper = TABLES.get(plan.target_class, {})
-    table = Table(
-        title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}\n"
-        f"trained on: {training_set.name} ({len(training_set):,} rows)",
-        caption=_caption(plan),
-        caption_justify="left",
-        box=SIMPLE_HEAD,
+def comparison(
+    plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet, *, width: int
+) -> Group:
+    """Rows as in the paper's Table 1, a column a model, the paper's figures below each.
+
+    What does not fit side by side into `width` characters goes into a further table below.
+    """
+    groups = list(by_model(results).items())
+    per_table = max(1, (width - _LABEL_WIDTH) // _COLUMN_WIDTH)
+    parts = [dict(groups[i : i + per_table]) for i in range(0, len(groups), per_table)]
+    tables = [_comparison_table(part, TABLES.get(plan.target_class, {})) for part in parts]
+    tables[0].title = (
+        f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}\n"
+        f"trained on: {training_set.name} ({len(training_set):,} rows)"
     )
+    tables[-1].caption = _caption(plan)
+    return Group(*tables)
+
+
+def _comparison_table(
+    groups: Mapping[str, Sequence[dict[str, Any]]], paper: Mapping[str, Mapping[str, Figure]]
+) -> Table:
+    table = Table(caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
-    groups = by_model(results)
     for name in groups:
         table.add_column(MODELS[name].title, justify="right", no_wrap=True)
     summaries = {name: summarise(group) for name, group in groups.items()}
@@ -79,7 +95,7 @@ def comparison_table(plan: Plan, results: Sequence[dict[str, Any]], training_set
         table.add_row(
             _short_title(key), *(format_figure(key, summary[key]) for summary in summaries.values())
         )
-        if paper:
+        if any(name in paper for name in groups):
             cells = [format_paper(key, paper[name][key]) if name in paper else "" for name in groups]
             table.add_row("  paper", *cells, style="dim")
     table.add_section()
@@ -109,12 +125,27 @@ _FURTHER: Final[dict[str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
 def _caption(plan: Plan) -> str:
     seeds = ", ".join(map(str, plan.seeds))
     text = f"seeds {seeds}; mean ± standard deviation" if len(plan.seeds) > 1 else f"seed {seeds}"
-    if plan.target_class not in TABLES:
-        return f"{text}; the paper has no figures for class {plan.target_class}"
-    drawn = TABLE_SAMPLES[plan.target_class]
-    if drawn != plan.n_samples:
-        text += f"; the paper draws {drawn:,} samples, on which its coverage depends"
-    return f"{text}; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
+    if plan.target_class in TABLES:
+        drawn = TABLE_SAMPLES[plan.target_class]
+        if drawn != plan.n_samples:
+            text += f"; the paper draws {drawn:,} samples, on which its coverage depends"
+        text += "; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
+    else:
+        text += f"; the paper has no figures for class {plan.target_class}"
+    return f"{text}\n{_reference_caption(plan)}"
+
+
+def _reference_caption(plan: Plan) -> str:
+    """What the results can be held against: the ceiling of coverage, and the exact solutions if shown."""
+    members = int(load_landscape().class_counts[plan.target_class])
+    ceiling = coverage_ceiling(members, plan.n_samples) * 100
+    text = (
+        f"independent samples, {plan.n_samples:,} of them, cover at most {ceiling:.1f} % of the {members:,} "
+        f"compositions of class {plan.target_class} on average"
+    )
+    if any(name.startswith("optimal-") for name in plan.models):
+        text += "; optimal: exact solutions that see the landscape, the trained models do not"
+    return text
 
 
 def write_results(
@@ -123,7 +154,8 @@ def write_results(
     """Write ``metrics.json``, ``table.txt`` and the two pictures into `folder`."""
     write_text(folder / "metrics.json", json.dumps(_record(plan, results, training_set), indent=1))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=160).print(comparison_table(plan, results, training_set))
+        text = comparison(plan, results, training_set, width=_FILE_WIDTH)
+        Console(file=file, width=_FILE_WIDTH).print(text)
     landscape = load_landscape()
     first = {name: group[0] for name, group in by_model(results).items()}
     caption = f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; trained on: {training_set.name}"

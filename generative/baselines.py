@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from elpa_env.classes import check_target_class
 from elpa_env.elements import N_ELEMENTS
 from elpa_env.errors import InputError
+from elpa_env.sampler import sample_distribution
 from elpa_env.space import (
     N_COMPOSITIONS,
     N_SITES,
     TABLE_SHAPE,
     composition_mask,
-    index_to_digits,
     index_to_elements,
 )
 from elpa_env.training import TrainingSet
@@ -111,11 +111,4 @@ class BaselineSampler:
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
         """Draw (n, 8) digits; see `elpa_env.Sampler`."""
-        return sample_table(self.distribution(target_class), n, seed=seed)
-
-
-def sample_table(distribution: NDArray[np.float64], n: int, *, seed: int | None = None) -> NDArray[np.int8]:
-    """Draw (n, 8) digits from a (39^4,) distribution that sums to 1."""
-    cumulative = np.cumsum(distribution)
-    uniform = np.random.default_rng(seed).random(n) * cumulative[-1]
-    return index_to_digits(np.searchsorted(cumulative, uniform, side="right"))
+        return sample_distribution(self.distribution(target_class), n, seed=seed)

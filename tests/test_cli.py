@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from eval import cli, models
 from tests.test_models import TINY
@@ -43,6 +44,10 @@ class TestCompare:
         assert "embedded: 10,590 rows drawn from the landscape" in out
         for word in ("DQN", "VAE", "GAN", "pairs", "random", "83 ± 1", "0.16 ± 0.01", "JS distance"):
             assert word in out
+        ceiling = 100 * (1 - (1 - 1 / 3756) ** 300)
+        assert f"cover at most {ceiling:.1f} % of the 3,756 compositions of class 1" in out
+        assert "exact solutions that see the landscape" in out
+        assert "…" not in out
         record = json.loads((tmp_path / "r" / "metrics.json").read_text())
         assert record["schema_version"] == 1
         assert record["seeds"] == [0, 1]
@@ -68,6 +73,17 @@ class TestCompare:
         kept = {path.name for path in (tmp_path / "r" / "models").iterdir()}
         assert kept == {"dqn-0.zip", "dqn-1.zip", "vae-0.pt", "vae-1.pt", "gan-0.pt", "gan-1.pt"}
         assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+    def test_a_narrow_terminal_shows_every_figure(self, run, monkeypatch):
+        monkeypatch.setattr(cli, "console", Console(width=80))
+        chosen = [word for name in models.MODELS if name not in TINY for word in ("--model", name)]
+        status, out, _ = run(*COMPARE, *chosen, "--seeds", 2)
+        assert status == 0
+        assert "…" not in out
+        assert out.count("JS distance") == 2
+        for title in ("sites", "pairs", "random", "optimal hard", "optimal soft"):
+            assert out.count(f" {title} ") == 1
+        assert out.count("preset quick") == out.count("cover at most") == 1
 
     def test_the_seed_decides(self, run, tmp_path):
         for folder in ("a", "b"):
@@ -141,6 +157,12 @@ class TestCompare:
         (("sample", "none.pt", "--out", "x.csv"), "no checkpoint none.pt"),
         (("sample", "random", "--out", "x.csv", "--n-samples", 0), "at least 1, got 0"),
         (("score", "none.csv"), "cannot read none.csv"),
+        (("solve", "--target-class", 11), "target_class must be 1..10, got 11"),
+        (("solve", "--beta", 0), "beta must be 1e-6..1e6, got 0.0"),
+        (("solve", "--beta", "x"), "--beta"),
+        (("solve", "--gamma", 1.5), "gamma must be above 0 and at most 1, got 1.5"),
+        (("solve", "--n-samples", 0), "--n-samples must be at least 1, got 0"),
+        (("solve", "--masking", "all"), "masking must be one of digits, composition, got 'all'"),
         (("reproduce", "table3"), "table3"),
         (("data", "info", "--data", "nowhere"), "cannot read nowhere"),
         (("nonsense",), "nonsense"),
@@ -196,6 +218,27 @@ class TestSmallCommands:
     def test_baselines_need_no_checkpoint(self, run, tmp_path):
         assert run("sample", "sites", "--n-samples", 50, "--out", "s.csv")[0] == 0
         assert len(pd.read_csv(tmp_path / "s.csv")) == 50
+
+    def test_solve(self, run, tmp_path):
+        status, out, _ = run("solve", "--target-class", 2, "--n-samples", 500, "--out", "s.json")
+        assert status == 0
+        for word in ("precision (right class)", "JS distance", "optimal-hard", "optimal-soft", "ceiling"):
+            assert word in out
+        record = json.loads((tmp_path / "s.json").read_text())
+        assert (record["target_class"], record["n_samples"], record["beta"]) == (2, 500, 5)
+        columns = record["columns"]
+        members = record["landscape"]["class_members"]
+        assert columns["ceiling"]["coverage"] == pytest.approx(1 - (1 - 1 / members) ** 500)
+        assert columns["ceiling"]["precision"] == 1
+        assert columns["optimal-hard"]["start_value"] == 1
+        assert f"{columns['optimal-soft']['coverage'] * 100:.2f} %" in out
+        assert all(c["coverage"] <= columns["ceiling"]["coverage"] for c in columns.values())
+        status, _, err = run("solve", "--out", "s.json")
+        assert (status, err.count("\n"), "--overwrite" in err) == (2, 1, True)
+
+    def test_draws_from_the_exact_solution(self, run, tmp_path):
+        assert run("sample", "optimal-soft", "--n-samples", 300, "--out", "s.csv")[0] == 0
+        assert (pd.read_csv(tmp_path / "s.csv")["energy_class"] == 1).mean() > 0.9
 
     def test_data_info_and_fetch(self, run, dft_dir, no_dft):
         status, out, _ = run("data", "info")

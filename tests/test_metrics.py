@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from elpa_env import load_training_set
+from elpa_env.errors import InputError
 from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask
 from eval import metrics
 from eval.report import training_js_distance
@@ -102,6 +103,75 @@ def test_against_sets_and_loops(seed, target_class):
     members = {int(i) for i in places if table_class[i] == target_class}
     if members:
         assert result["coverage"] == pytest.approx(len(members & set(draws.tolist())) / len(members))
+
+
+class TestExpected:
+    def test_by_hand(self, toy):
+        counts, table_class = toy
+        p = counts / 20.0
+        p[place(5, 5, 5, 5)] = 0.5  # no composition: half of the candidates are not valid
+        result = metrics.expected_metrics(p, table_class, target_class=1, n_samples=3)
+        assert list(result) == list(metrics.METRICS)
+        assert result["precision"] == pytest.approx(3 / 10)
+        assert result["precision_neighbour"] == pytest.approx(3 / 10)
+        assert result["coverage"] == pytest.approx((1 - 0.7**3) / 2)
+        assert result["coverage_neighbour"] == pytest.approx((1 - 0.8**3 + 1 - 0.9**3) / 3)
+        drawn = metrics.all_metrics(counts, table_class, target_class=1)
+        assert result["js_distance"] == pytest.approx(drawn["js_distance"])
+
+    @pytest.mark.parametrize("target_class", [1, 2, 5])
+    def test_is_the_mean_of_many_draws(self, toy, target_class):
+        counts, table_class = toy
+        p = counts / counts.sum()
+        places = np.flatnonzero(table_class)
+        classes = table_class[places]
+        draws = np.random.default_rng(0).multinomial(4, p[places], size=50_000)
+        result = metrics.expected_metrics(p, table_class, target_class=target_class, n_samples=4)
+        for key, chosen in (
+            ("coverage", classes == target_class),
+            ("coverage_neighbour", np.abs(classes - target_class) == 1),
+        ):
+            if chosen.any():
+                assert result[key] == pytest.approx((draws[:, chosen] > 0).mean(), abs=0.01)
+            else:
+                assert np.isnan(result[key])
+
+    def test_certainty_tiny_probabilities_and_nothing(self, toy):
+        _, table_class = toy
+        sure = np.zeros(N_TABLE)
+        sure[place(0, 1, 2, 3)] = 1
+        result = metrics.expected_metrics(sure, table_class, target_class=1, n_samples=1)
+        assert result["coverage"] == pytest.approx(1 / 2)
+        sure[place(0, 1, 2, 4)] = 1e-18
+        result = metrics.expected_metrics(sure, table_class, target_class=1, n_samples=10**6)
+        assert 2 * result["coverage"] - 1 == pytest.approx(1e-12, rel=1e-3)
+        nothing = metrics.expected_metrics(np.zeros(N_TABLE), table_class, target_class=1, n_samples=9)
+        assert np.isnan(nothing["precision"])
+        assert nothing["coverage"] == 0
+
+    def test_nothing_independent_covers_more_than_the_ceiling(self, landscape):
+        assert metrics.coverage_ceiling(3756, 10_000) == pytest.approx(0.930, abs=5e-4)
+        assert metrics.coverage_ceiling(4, 2) == pytest.approx(1 - 0.75**2)
+        assert metrics.coverage_ceiling(1, 1) == 1
+        assert np.isnan(metrics.coverage_ceiling(0, 5))
+        table_class = landscape.table_class
+        members = table_class == 1
+        rng = np.random.default_rng(0)
+        ceiling = metrics.coverage_ceiling(int(members.sum()), 10_000)
+        for weights in (np.ones(N_TABLE), rng.random(N_TABLE)):
+            result = metrics.expected_metrics(
+                weights * members, table_class, target_class=1, n_samples=10_000
+            )
+            assert result["precision"] == 1
+            assert result["coverage"] <= ceiling + 1e-12
+            if weights.min() == 1:
+                assert result["coverage"] == pytest.approx(ceiling)
+
+    def test_no_samples(self, toy):
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            metrics.coverage_ceiling(5, 0)
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            metrics.expected_metrics(*toy, target_class=1, n_samples=0)
 
 
 def test_training_class_1_is_as_far_from_the_full_class_as_in_the_paper(dft_dir):

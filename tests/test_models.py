@@ -20,6 +20,7 @@ TINY = {
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
 }
 TRAINED = list(TINY)
+OPTIMAL = ["optimal-hard", "optimal-soft"]
 
 
 def make(name, training_set, *, seed=0, target_class=1, progress=None):
@@ -149,8 +150,8 @@ def test_paper_presets_are_the_papers():
     assert (gan.learning_rate, gan.gradient_penalty, gan.latent_dim) == (1e-5, 10, 8)
 
 
-@pytest.mark.parametrize("name", BASELINES)
-class TestBaselines:
+@pytest.mark.parametrize("name", [*BASELINES, *OPTIMAL])
+class TestExact:
     def test_states_its_distribution(self, samplers, name):
         sampler = samplers[name]
         assert isinstance(sampler, ExactSampler)
@@ -245,6 +246,13 @@ def test_vae_loss_is_eq_9():
     kl = th.distributions.kl_divergence(q, th.distributions.Normal(0.0, 1.0)).sum(dim=1)
     expected = ((x - decoded) ** 2).sum(dim=1) + 0.1 * kl
     th.testing.assert_close(model.loss(batch, noise), expected.mean())
+
+
+def test_reference_lines_say_what_they_are():
+    assert set(MODELS) == {*TRAINED, *BASELINES, *OPTIMAL}
+    for name in OPTIMAL:
+        assert MODELS[name].title.startswith("optimal")
+        assert not MODELS[name].suffix
 
 
 def test_offline_agent_sees_the_training_set_alone(small_set, monkeypatch):

@@ -1,0 +1,209 @@
+"""The exact solution of `Elpasolite-v0`: optimal Q-values of every state by one backward pass.
+
+What no agent can beat, and what its Boltzmann policy would draw if it had learned everything. The
+solution sees the landscape, which a model trained on a training set must not: it is a reference line.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elpa_env.classes import check_target_class
+from elpa_env.dynamics import N_ACTIONS, Masking, check_masking, steps_taken
+from elpa_env.errors import InputError
+from elpa_env.landscape import Landscape
+from elpa_env.sampler import sample_distribution
+from elpa_env.space import N_STEPS
+from elpa_env.tree import (
+    SIZES,
+    WIDTHS,
+    digits_to_codes,
+    leaf_rewards,
+    level_masks,
+    policy_distribution,
+)
+
+Backup = Literal["hard", "soft"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Optimal Q-values for one class.
+
+    Attributes:
+        q: for each of the eight steps (n_step, width): Q of every state and action, states in the order
+            of `elpa_env.tree`; -inf where the action is closed.
+        target_class: 1..10.
+        backup: "hard" or "soft", see `solve`.
+        beta: inverse temperature of the Boltzmann policy, and of the soft backup.
+        gamma: discount factor.
+        masking: which actions are open.
+    """
+
+    q: tuple[NDArray[np.float64], ...]
+    target_class: int
+    backup: Backup
+    beta: float
+    gamma: float
+    masking: Masking
+
+    @property
+    def start_value(self) -> float:
+        """V of the state in which every choice is open."""
+        return float(state_values(self.q[0], backup=self.backup, beta=self.beta)[0])
+
+    def action_probabilities(self, digits: NDArray[np.int8]) -> NDArray[np.float64]:
+        """Boltzmann policy softmax(beta Q) over the open actions.
+
+        Args:
+            digits: (m, 8) unfinished states, at any steps.
+
+        Returns:
+            (m, 8); all 0 where no action is open, in states that open actions never reach.
+
+        Raises:
+            InputError: a finished composition, which has no next action.
+        """
+        steps = steps_taken(digits)
+        if (steps == N_STEPS).any():
+            raise InputError("action probabilities are of unfinished states, got a finished composition")
+        policy = np.zeros((len(digits), N_ACTIONS))
+        for step in np.unique(steps).tolist():
+            here = steps == step
+            q = self.q[step][digits_to_codes(step, digits[here])]
+            policy[here, : WIDTHS[step]] = _softmax(q, self.beta)
+        return policy
+
+    def distribution(self) -> NDArray[np.float64]:
+        """(39^4,) probability of every composition under the Boltzmann policy.
+
+        It sums to 1 with masking "composition", to the share of real compositions with "digits".
+        """
+        return policy_distribution(lambda _, digits: self.action_probabilities(digits))
+
+
+def solve(
+    target_class: int,
+    *,
+    backup: Backup = "hard",
+    beta: float = 5.0,
+    gamma: float = 1.0,
+    masking: Masking = "composition",
+    landscape: Landscape | None = None,
+) -> Solution:
+    """Solve the environment exactly.
+
+    With V the value of the next state, Q = gamma V, and Q = reward for the last action. With the soft
+    backup and gamma = 1 the Boltzmann policy draws each composition in proportion to
+    exp(beta reward), as a GFlowNet does (Tiapkin et al. 2023, arXiv 2310.12934). With the hard one it
+    prefers no branch that holds a composition of the class to another, however few they hold.
+
+    Args:
+        target_class: 1..10.
+        backup: "hard", V = max Q; or "soft", V = log(sum of exp(beta Q)) / beta; over the open actions.
+        beta: inverse temperature, 1e-6..1e6.
+        gamma: discount factor, above 0, at most 1.
+        masking: which actions are open, "digits" or "composition", see `dynamics.action_masks`.
+        landscape: of the energy classes; the shipped one by default.
+
+    Raises:
+        InputError: a value that cannot be used.
+    """
+    check_target_class(target_class)
+    check_backup(backup)
+    check_masking(masking)
+    if not 1e-6 <= beta <= 1e6:
+        raise InputError(f"beta must be 1e-6..1e6, got {beta}")
+    if not 0 < gamma <= 1:
+        raise InputError(f"gamma must be above 0 and at most 1, got {gamma}")
+    after = leaf_rewards(target_class, landscape)
+    levels: list[NDArray[np.float64]] = []
+    for step in reversed(range(N_STEPS)):
+        q = np.where(level_masks(step, masking), after.reshape(SIZES[step], WIDTHS[step]), -np.inf)
+        levels.append(q)
+        after = gamma * state_values(q, backup=backup, beta=beta)
+    return Solution(tuple(reversed(levels)), target_class, backup, beta, gamma, masking)
+
+
+def check_backup(backup: object) -> Backup:
+    """Return `backup` if it is a known one.
+
+    Raises:
+        InputError: anything but "hard" or "soft".
+    """
+    known = get_args(Backup)
+    if backup not in known:
+        raise InputError(f"backup must be one of {', '.join(known)}, got {backup!r}")
+    return backup  # type: ignore[return-value]
+
+
+def state_values(q: NDArray[np.float64], *, backup: Backup, beta: float) -> NDArray[np.float64]:
+    """(n,) V of (n, width) Q-values, -inf where the action is closed; -inf where all are."""
+    best: NDArray[np.float64] = q.max(axis=1)
+    if backup == "hard":
+        return best
+    with np.errstate(divide="ignore"):
+        return np.asarray(_finite(best) + np.log(_exponentials(q, best, beta).sum(axis=1)) / beta)
+
+
+def _softmax(q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """(n, width) probabilities; a row without an open action is all 0."""
+    weights = _exponentials(q, q.max(axis=1), beta)
+    total = weights.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(weights, total, out=np.zeros_like(weights), where=total > 0))
+
+
+def _exponentials(q: NDArray[np.float64], best: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """(n, width) exp(beta (Q - best)), which no beta makes overflow."""
+    return np.asarray(np.exp(beta * (q - _finite(best)[:, None])))
+
+
+def _finite(best: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 for -inf, from which nothing can be subtracted."""
+    return np.where(best == -np.inf, 0.0, best)
+
+
+class OptimalSampler:
+    """Draws from the Boltzmann policy of the exact solution: ``optimal-hard`` or ``optimal-soft``.
+
+    It sees the energy class of every composition, so it is no competitor of a trained model but the
+    line that an agent with the same backup, beta and gamma approaches.
+
+    Args:
+        backup: "hard" or "soft", see `solve`.
+        beta: inverse temperature.
+        gamma: discount factor.
+        masking: which actions are open.
+        landscape: of the energy classes; the shipped one by default.
+
+    Raises:
+        InputError: no such backup.
+    """
+
+    def __init__(
+        self,
+        backup: Backup,
+        *,
+        beta: float = 5.0,
+        gamma: float = 1.0,
+        masking: Masking = "composition",
+        landscape: Landscape | None = None,
+    ) -> None:
+        self.name = f"optimal-{check_backup(backup)}"
+        self._solve = functools.partial(
+            solve, backup=backup, beta=beta, gamma=gamma, masking=masking, landscape=landscape
+        )
+        self.distribution = functools.lru_cache(maxsize=1)(self._distribution)
+
+    def _distribution(self, target_class: int) -> NDArray[np.float64]:
+        """(39^4,) probability of every composition."""
+        return self._solve(target_class).distribution()
+
+    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
+        """Draw (n, 8) digits; see `elpa_env.Sampler` and `elpa_env.sampler.sample_distribution`."""
+        return sample_distribution(self.distribution(target_class), n, seed=seed)
