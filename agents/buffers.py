@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from elpa_env.dynamics import sparse_reward
-from elpa_env.space import N_STEPS, scale
+from elpa_env.space import N_STEPS, prefixes, scale
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
 
@@ -71,9 +70,3 @@ class EpisodeReplayBuffer(ReplayBuffer):
     def add(self, *args: object, **kwargs: object) -> None:
         """Refuse: offline data are fixed."""
         raise TypeError("an EpisodeReplayBuffer holds the training set alone; nothing can be added")
-
-
-def prefixes(digits: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all open to complete."""
-    open_ = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
-    return np.where(open_, np.int8(0), digits[:, None, :])

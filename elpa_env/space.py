@@ -135,6 +135,12 @@ def scale(digits: ArrayLike) -> NDArray[np.float32]:
     return np.where(array == 0, np.float32(0), scaled)
 
 
+def prefixes(digits: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all open to complete."""
+    open_ = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
+    return np.where(open_, np.int8(0), digits[:, None, :])
+
+
 def decode(vectors: ArrayLike) -> NDArray[np.int8]:
     """Round generated vectors to the nearest digits, the inverse of eq. 1.
 

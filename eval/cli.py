@@ -62,6 +62,12 @@ class PaperTable(StrEnum):
     TABLE2 = "table2"
 
 
+class ExportFormat(StrEnum):
+    """A form in which others read offline data."""
+
+    MINARI = "minari"
+
+
 @app.command()
 def compare(
     models: Annotated[
@@ -331,6 +337,46 @@ def data_build_landscape(
         f"{int((landscape.table_class != shipped.table_class).sum()):,} compositions "
         f"are in another class than in the shipped landscape: {out}",
         highlight=False,
+    )
+
+
+@data_app.command("export")
+def data_export(
+    out: Annotated[
+        Path, typer.Option(help="Folder of datasets, to be named by MINARI_DATASETS_PATH; new or not.")
+    ],
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="Form of the dataset.")
+    ] = ExportFormat.MINARI,
+    data: Data = "landscape",
+    target_class: TargetClass = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the training set, A/B swaps added, as episodes for offline reinforcement learning.
+
+    Load them with MINARI_DATASETS_PATH set to the folder and minari.load_dataset of the id that is
+    printed, or with minari.MinariDataset of the printed path.
+    """
+    from elpa_env.export import dataset_folder, dataset_id, export_minari
+    from elpa_env.landscape import CITATION
+
+    ours = data in ("dft", "landscape")
+    name = data if ours else Path(data).resolve().stem
+    _check_free(dataset_folder(out, name, target_class), overwrite)
+    training_set = _training_set(data, augment=True)
+    with _progress_bar(f"writing {form.value}") as progress:
+        folder = export_minari(
+            training_set,
+            out,
+            name=name,
+            target_class=target_class,
+            citation=CITATION if ours else None,
+            progress=progress,
+        )
+    console.print(
+        f"{len(training_set):,} episodes, {dataset_id(name, target_class)}: {folder / 'data'}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

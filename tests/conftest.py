@@ -1,6 +1,7 @@
 """What all tests share: data, and models small enough to train in a blink."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,23 @@ def no_dft(monkeypatch, tmp_path):
     monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command line in a folder of its own with models that train in a blink."""
+    from eval import cli, models
+    from tests.test_models import TINY
+
+    monkeypatch.chdir(tmp_path)
+    for name, config in TINY.items():
+        spec = models.MODELS[name]
+        monkeypatch.setitem(models.MODELS, name, replace(spec, presets={**spec.presets, "quick": config}))
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return call

@@ -13,26 +13,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from eval import cli, models
+from eval import models
 from tests.test_models import TINY
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command line in a folder of its own with models that train in a blink."""
-    monkeypatch.chdir(tmp_path)
-    for name, config in TINY.items():
-        spec = models.MODELS[name]
-        monkeypatch.setitem(models.MODELS, name, replace(spec, presets={**spec.presets, "quick": config}))
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
-
-    return call
-
 
 COMPARE = ("compare", "--preset", "quick", "--n-samples", 300, "--jobs", 1)
 
