@@ -64,6 +64,12 @@ class Outcome:
         return Outcome(self.index[one], self.energy[one], self.energy_class[one], self.reward[one])
 
 
+NO_COMPOSITION: Final = Outcome(
+    np.array([-1]), np.array([np.nan], dtype=np.float32), np.zeros(1, dtype=np.int8), np.array([FAILURE])
+)
+"""Of one episode that ended early, by an action out of range."""
+
+
 def _in_range() -> NDArray[np.bool_]:
     """(9, 8) actions in range at each step; all once the composition is complete."""
     rows = np.arange(N_ACTIONS) < DIGIT_LIMITS[:, None]

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from elpa_env import dynamics
+from elpa_env import dynamics, render
 from elpa_env.classes import N_CLASSES, check_target_class
 from elpa_env.dynamics import Masking, Outcome, Reward
 from elpa_env.errors import InputError
@@ -88,6 +88,36 @@ class Settings:
     def finish(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> Outcome:
         """Judge finished episodes."""
         return dynamics.finish(digits, target, self.energy_model, self.reward)
+
+
+def render_state(
+    mode: str,
+    digits: NDArray[np.int8],
+    mask: NDArray[np.bool_],
+    outcome: Outcome | None,
+    target_class: int,
+) -> str | NDArray[np.uint8]:
+    """Text or a picture of one state.
+
+    Args:
+        mode: "ansi" or "rgb_array".
+        digits: (8,).
+        mask: (8,).
+        outcome: of that one episode, if it is over.
+        target_class: 1..10.
+    """
+    ending = None
+    if outcome is not None:
+        info = dynamics.describe(outcome)
+        ending = render.Ending(
+            info["formula"] or None,
+            info["energy"] if info["formula"] else None,
+            info["energy_class"],
+            float(outcome.reward[0]),
+            target_class,
+        )
+    draw = render.render_ansi if mode == "ansi" else render.render_rgb
+    return draw(digits, mask, ending)
 
 
 class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -240,6 +270,19 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     def action_masks(self) -> NDArray[np.bool_]:
         """(8,) True where an action is allowed; the name that sb3-contrib looks for."""
         return self._mask().view(bool)
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Text or a picture of the state, as `render_mode` says."""
+        if self.render_mode is None:
+            assert self.spec is not None
+            gym.logger.warn(
+                f"render() shows nothing without a render mode: gym.make({self.spec.id!r}, "
+                f"render_mode={RENDER_MODES[0]!r}) for example"
+            )
+            return None
+        return render_state(
+            self.render_mode, self._digits[0], self.action_masks(), self._outcome, self.target_class
+        )
 
     def _mask(self) -> NDArray[np.int8]:
         """(8,) a fresh copy."""

@@ -40,7 +40,7 @@ _SUBSCRIPT: Final = str.maketrans("26", "₂₆")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How an episode ended.
 
     Attributes:
@@ -58,7 +58,7 @@ class Outcome:
     target_class: int
 
 
-def render_ansi(digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Outcome | None) -> str:
+def render_ansi(digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None) -> str:
     """Describe a state in two lines of plain text.
 
     The first shows the four sites and the formula as it grows: ``__`` and ``?`` stand for what is
@@ -81,7 +81,7 @@ def render_ansi(digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Outc
 
 
 def render_rgb(
-    digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Outcome | None
+    digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None
 ) -> NDArray[np.uint8]:
     """Draw a state: the periodic table with the four sites, the open choices, and how it went.
 
@@ -170,7 +170,7 @@ def _open_choices(sites: list[_Site], mask: NDArray[np.bool_]) -> list[str]:
     ]
 
 
-def _verdict(sites: list[_Site], outcome: Outcome) -> tuple[str, str, str]:
+def _verdict(sites: list[_Site], outcome: Ending) -> tuple[str, str, str]:
     """What came out, its energy or why there is none, and its class beside the wanted one."""
     wanted = f"wanted class {outcome.target_class}"
     if outcome.formula is None or outcome.energy is None:
@@ -190,7 +190,7 @@ def _why_not(sites: list[_Site]) -> str:
     return f"{repeated[0]} stands twice" if repeated else "not a composition"
 
 
-def _reward(outcome: Outcome) -> str:
+def _reward(outcome: Ending) -> str:
     return f"reward {outcome.reward:+g}"
 
 
@@ -425,7 +425,7 @@ def _draw_sites(sheet: _Sheet, sites: list[_Site], *, ended: bool) -> None:
         sheet.text(left + 98, y + 18.5, where, size=8.5, colour=_INK if site.row else _QUIET, align="left")
 
 
-def _draw_progress(sheet: _Sheet, sites: list[_Site], outcome: Outcome | None) -> None:
+def _draw_progress(sheet: _Sheet, sites: list[_Site], outcome: Ending | None) -> None:
     """The eight steps: those taken with their digits, and the one to come."""
     taken = _step(sites)
     for step in range(N_STEPS):
@@ -445,7 +445,7 @@ def _draw_progress(sheet: _Sheet, sites: list[_Site], outcome: Outcome | None) -
             sheet.disc(x, y, 7, fill="white", edge=_LINE, line=2)
 
 
-def _draw_headline(sheet: _Sheet, sites: list[_Site], outcome: Outcome | None) -> None:
+def _draw_headline(sheet: _Sheet, sites: list[_Site], outcome: Ending | None) -> None:
     formula = _growing_formula(sites).translate(_SUBSCRIPT).replace("!", _CROSS)
     sheet.text(28, 42, formula, size=27, bold=True, align="left")
     if outcome is None:
@@ -459,7 +459,7 @@ def _draw_headline(sheet: _Sheet, sites: list[_Site], outcome: Outcome | None) -
         sheet.text(WIDTH - 20, 58, hint, size=9, colour=_QUIET, align="right")
 
 
-def _draw_outcome(sheet: _Sheet, sites: list[_Site], outcome: Outcome) -> None:
+def _draw_outcome(sheet: _Sheet, sites: list[_Site], outcome: Ending) -> None:
     left, top = _PANEL[0], _PANEL[1] + N_SITES * _SITE_GAP + 4
     success = outcome.reward > 0
     colour = _GOOD if success else _BAD

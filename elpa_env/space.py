@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from elpa_env.elements import (
     ATOMIC_NUMBERS,
     ELEMENT_OF_NUMBER,
+    ELEMENT_OF_ROW_GROUP,
     GROUPS,
     N_ELEMENTS,
     N_GROUPS,
@@ -238,6 +239,12 @@ def known_digits_to_index(digits: NDArray[np.int8]) -> NDArray[np.int64]:
     codes = pair_codes(digits).view(np.uint32)  # first site + 65536 * second
     codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))
     return _real_places(_PLACE_OF_CODES[0].take(codes[:, 0]) + _PLACE_OF_CODES[1].take(codes[:, 1]))
+
+
+def digits_to_elements(digits: ArrayLike) -> NDArray[np.int8]:
+    """(n, 4) element 0..38 on each site; -1 where a site is open or no such element exists."""
+    array = as_digits(digits)
+    return ELEMENT_OF_ROW_GROUP[array[:, 0::2], array[:, 1::2]]
 
 
 def index_to_digits(index: ArrayLike) -> NDArray[np.int8]:

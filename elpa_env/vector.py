@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from elpa_env import dynamics
 from elpa_env.dynamics import Masking, Outcome, Reward
-from elpa_env.env import ElpasoliteEnv, Settings
+from elpa_env.env import ElpasoliteEnv, Settings, render_state
 from elpa_env.errors import InputError
 from elpa_env.landscape import EnergyModel
 from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
@@ -157,6 +157,16 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """(num_envs, 8) True where an action is allowed."""
         return dynamics.action_masks(self._digits, self.settings.masking, step=self._step)
 
+    def render(self) -> tuple[Any, ...] | None:
+        """One text or picture an episode, as `render_mode` says."""
+        if self.render_mode is None:
+            return None
+        masks = self.action_masks()
+        return tuple(
+            render_state(self.render_mode, self._digits[i], masks[i], self._outcomes[i], int(self._target[i]))
+            for i in range(self.num_envs)
+        )
+
     def _checked(self, actions: ArrayLike) -> NDArray[np.int64]:
         action = np.asarray(actions)
         if action.shape != (self.num_envs,) or action.dtype.kind not in "iu":
@@ -242,8 +252,11 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def _remember(self, complete: NDArray[np.int64], outcome: Outcome) -> None:
         """Keep outcomes for `render`."""
-        for row, i in enumerate(complete if self._outcomes else ()):
-            self._outcomes[i] = outcome.row(row)
+        if self._outcomes:
+            for i in np.flatnonzero(self._ended):
+                self._outcomes[i] = dynamics.NO_COMPOSITION
+            for row, i in enumerate(complete):
+                self._outcomes[i] = outcome.row(row)
 
 
 def _rows(digits: NDArray[np.int8], which: NDArray[np.int64]) -> NDArray[np.int8]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from eval import models
+from eval import cli, models
 from tests.test_models import TINY
 
 COMPARE = ("compare", "--preset", "quick", "--n-samples", 300, "--jobs", 1)

@@ -8,9 +8,9 @@ import pytest
 
 from elpa_env import dynamics
 from elpa_env.errors import InputError
-from elpa_env.render import HEIGHT, WIDTH, Outcome, render_ansi, render_rgb
+from elpa_env.render import HEIGHT, WIDTH, Ending, render_ansi, render_rgb
 
-NOTHING = Outcome(formula=None, energy=None, energy_class=0, reward=-1.0, target_class=1)
+NOTHING = Ending(formula=None, energy=None, energy_class=0, reward=-1.0, target_class=1)
 STATES = {
     "start": ([0] * 8, None),
     "row of A chosen": ([1, 0, 0, 0, 0, 0, 0, 0], None),
@@ -18,8 +18,8 @@ STATES = {
     "row of C chosen": ([3, 3, 3, 1, 4, 0, 0, 0], None),
     "row of an element in use": ([3, 3, 3, 1, 3, 0, 0, 0], None),
     "complete": ([3, 3, 3, 1, 4, 1, 2, 7], None),
-    "success": ([3, 3, 3, 1, 4, 1, 2, 7], Outcome("AlNaK2F6", -2.941, 1, 1.0, 1)),
-    "failure": ([3, 3, 3, 1, 4, 1, 2, 7], Outcome("AlNaK2F6", -2.941, 1, -1.0, 2)),
+    "success": ([3, 3, 3, 1, 4, 1, 2, 7], Ending("AlNaK2F6", -2.941, 1, 1.0, 1)),
+    "failure": ([3, 3, 3, 1, 4, 1, 2, 7], Ending("AlNaK2F6", -2.941, 1, -1.0, 2)),
     "no element": ([3, 3, 1, 3, 3, 6, 4, 7], NOTHING),
     "element twice": ([3, 3, 3, 1, 3, 3, 4, 7], NOTHING),
     "no element twice": ([1, 3, 1, 3, 3, 3, 4, 7], NOTHING),
