@@ -5,6 +5,7 @@ from agents.dqn import BoltzmannDQN, OfflineEnv
 from agents.offline import DQNConfig, train_offline
 from agents.policies import BoundedQPolicy, DigitEncoder
 from agents.sampler import AgentSampler
+from agents.vec_env import ElpasoliteVecEnv, make_vec_env
 
 __all__ = [
     "AgentSampler",
@@ -12,7 +13,9 @@ __all__ = [
     "BoundedQPolicy",
     "DQNConfig",
     "DigitEncoder",
+    "ElpasoliteVecEnv",
     "EpisodeReplayBuffer",
     "OfflineEnv",
+    "make_vec_env",
     "train_offline",
 ]

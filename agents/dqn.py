@@ -30,6 +30,20 @@ Backup = Literal["double", "max"]
 SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
 
 
+def boltzmann(q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Probabilities in proportion to exp(β Q), eq. 16.
+
+    Args:
+        q: (n, n_actions); -inf where an action is not open, in every row one that is.
+        beta: β; 0 = uniform over the open actions, inf = the best of them.
+    """
+    q = q - q.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        weight = np.where(np.isneginf(q), 0.0, np.exp(beta * q))
+    weight[q == 0] = 1
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
 class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
     """The spaces of `Elpasolite-v0` and nothing else: what an agent that learns offline gets."""
 
@@ -64,7 +78,8 @@ class BoltzmannDQN(DQN):
             it (van Hasselt et al. 2016); "max": the target network does both (eq. 13).
         masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
             environments other than this project's.
-        target_class: energy class that the agent is trained for, kept with it when it is saved.
+        target_class: energy class that the agent is trained for, kept with it when it is saved; by
+            default the environment's, None if that draws a class for every episode.
         **kwargs: passed on to `stable_baselines3.DQN`.
 
     Raises:
@@ -79,7 +94,7 @@ class BoltzmannDQN(DQN):
         beta: float = 5.0,
         backup: Backup = "double",
         masking: Masking | None = "digits",
-        target_class: int = 1,
+        target_class: int | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -91,10 +106,12 @@ class BoltzmannDQN(DQN):
         self.beta = beta
         self.backup = backup
         self.masking = None if masking is None else check_masking(masking)
-        self.target_class = check_target_class(target_class)
+        self.target_class = None if target_class is None else check_target_class(target_class)
         if env is None and _init_setup_model:
             env = OfflineEnv()
         super().__init__(policy, env, _init_setup_model=_init_setup_model, **kwargs)  # type: ignore[arg-type]
+        if self.target_class is None and self.env is not None and self.env.has_attr("settings"):
+            self.target_class = self.env.get_attr("settings")[0].target_class
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed as SB3 does, and the generator that actions are drawn with."""
@@ -124,13 +141,7 @@ class BoltzmannDQN(DQN):
             observation: (n, ...) observations.
             beta: the agent's own by default.
         """
-        q = self.q_values(observation)
-        q -= q.max(axis=1, keepdims=True)
-        beta = self.beta if beta is None else beta
-        with np.errstate(invalid="ignore"):
-            weight = np.where(np.isneginf(q), 0.0, np.exp(beta * q))
-        weight[q == 0] = 1
-        return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+        return boltzmann(self.q_values(observation), self.beta if beta is None else beta)
 
     def predict(
         self,
@@ -205,7 +216,13 @@ class BoltzmannDQN(DQN):
         return value
 
     def set_episodes(self, training_set: TrainingSet) -> None:
-        """Fill the replay buffer with the episodes of a training set, for `learn_offline`."""
+        """Fill the replay buffer with the episodes of a training set, for `learn_offline`.
+
+        Raises:
+            InputError: the agent has no target class, or the set no rows.
+        """
+        if self.target_class is None:
+            raise InputError("name the class to learn: BoltzmannDQN(..., target_class=1)")
         assert isinstance(self.observation_space, spaces.Box)
         assert isinstance(self.action_space, spaces.Discrete)
         self.replay_buffer = EpisodeReplayBuffer(

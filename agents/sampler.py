@@ -1,32 +1,94 @@
-"""A trained agent as a `Sampler`."""
+"""Any trained Stable-Baselines3 agent as a `Sampler`."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
+import torch as th
+from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN
+from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann
 from agents.sampling import sample_policy
+from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, observe
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
-from elpa_env.space import scale
+from elpa_env.space import N_STEPS
+from elpa_env.tree import policy_distribution
+
+Mode = Literal["stochastic", "greedy", "boltzmann"]
+
+DEFAULT_BETA: Final = 5.0
 
 
 class AgentSampler:
-    """Draws compositions with β sampling from a trained `BoltzmannDQN`.
+    """Draws compositions from any trained SB3 or sb3-contrib agent for `Elpasolite-v0`.
+
+    An agent trained with `target_class=None` draws for every class, any other for its own alone.
 
     Args:
-        model: the agent.
-        beta: inverse temperature of eq. 16; the agent's own by default.
+        model: the agent: PPO, A2C, DQN, QRDQN, MaskablePPO, `BoltzmannDQN`, or one of their kind.
+        mode: "stochastic" draws from the policy's own distribution, "greedy" takes the best action,
+            "boltzmann" draws with probability proportional to exp(β Q), eq. 16; by default
+            "boltzmann" for agents with Q-values and "stochastic" for others.
+        beta: inverse temperature β; a `BoltzmannDQN`'s own by default, 5 otherwise.
+        masking: what is open, as in the environment; None = everything. By default a
+            `BoltzmannDQN`'s own, "digits" for a MaskablePPO, and None otherwise.
+        target_class: class that the agent was trained for, if it does not know its own as a
+            `BoltzmannDQN` does.
         name: what to call it.
+
+    Raises:
+        InputError: an agent for another environment, or a mode that it does not have.
     """
 
-    def __init__(self, model: BoltzmannDQN, *, beta: float | None = None, name: str = "dqn") -> None:
+    def __init__(
+        self,
+        model: BaseAlgorithm,
+        *,
+        mode: Mode | None = None,
+        beta: float | None = None,
+        masking: Masking | Literal["own"] | None = "own",
+        target_class: int | None = None,
+        name: str = "dqn",
+    ) -> None:
+        shape = getattr(model.observation_space, "shape", None)
+        any_class = shape == (N_STEPS + N_CLASSES,)
+        discrete = isinstance(model.action_space, spaces.Discrete) and model.action_space.n == N_ACTIONS
+        if not discrete or not (any_class or shape == (N_STEPS,)):
+            raise InputError(
+                f"the agent must be trained on Elpasolite-v0, got one for {model.observation_space}"
+            )
+        maskable = type(model).__name__ == "MaskablePPO"
+        has_q = not isinstance(model.policy, ActorCriticPolicy) and not maskable
+        self.mode: Mode = mode or ("boltzmann" if has_q else "stochastic")
+        if self.mode not in get_args(Mode):
+            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        if self.mode == "boltzmann" and not has_q:
+            raise InputError(f"a {type(model).__name__} has no Q-values: use stochastic or greedy")
+        if self.mode == "stochastic" and has_q:
+            raise InputError(f"a {type(model).__name__} has no distribution: use boltzmann or greedy")
+        if masking == "own":
+            masking = getattr(model, "masking", "digits" if maskable else None)
+        own = getattr(model, "target_class", None)
         self.model = model
-        self.beta = model.beta if beta is None else beta
         self.name = name
+        self.beta = beta if beta is not None else getattr(model, "beta", DEFAULT_BETA)
+        self.masking = masking
+        self.target_class = None if any_class else own or target_class
+        if self.target_class is None and not any_class:
+            raise InputError("name the class that the agent was trained for: target_class 1..10")
+        self._logits = _logits_of(model, has_q)
 
     def save(self, path: str | Path) -> None:
         """Write the agent as SB3 does, all or nothing."""
@@ -34,36 +96,127 @@ class AgentSampler:
             self.model.save(temporary)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu") -> AgentSampler:
-        """Read an agent that `save` wrote.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        algorithm: str | None = None,
+        device: str = "cpu",
+        **kwargs: Any,
+    ) -> AgentSampler:
+        """Read an agent that SB3 saved.
 
         An SB3 archive may hold pickled objects: load only files that you trust.
 
+        Args:
+            path: the archive.
+            algorithm: "BoltzmannDQN", "DQN", "PPO", "A2C", one of sb3_contrib's such as "MaskablePPO",
+                or ``module:Class``; guessed from the archive by default.
+            device: a torch device.
+            **kwargs: of the constructor.
+
         Raises:
-            InputError: the file is missing, damaged, or holds another kind of agent.
+            InputError: the file is missing, damaged, or holds no agent for this environment.
         """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"no agent {path}: train one with `elpa train dqn`")
+        kind = _algorithm(algorithm or _guess_algorithm(path))
         try:
-            model = BoltzmannDQN.load(path, device=device)
-        except FileNotFoundError as error:
-            raise InputError(f"no agent {path}: train one with `elpa train dqn`") from error
+            model = kind.load(path, device=device)
         except Exception as error:
-            raise InputError(f"{path} holds no BoltzmannDQN, or is damaged") from error
-        found = getattr(model, "checkpoint_format", None)
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise InputError(f"{path} holds no {kind.__name__}, or is damaged ({reason})") from error
+        found = getattr(model, "checkpoint_format", CHECKPOINT_FORMAT)
         if found != CHECKPOINT_FORMAT:
             raise InputError(
                 f"{path} has format {found}, this version reads {CHECKPOINT_FORMAT}: train the agent again"
             )
-        return cls(model)
-
-    def probabilities(self, digits: NDArray[np.int8]) -> NDArray[np.float64]:
-        """(m, 8) action probabilities of (m, 8) unfinished states."""
-        return self.model.action_probabilities(scale(digits), beta=self.beta)
+        return cls(model, **kwargs)
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
         """Draw (n, 8) digits; see `elpa_env.Sampler`."""
-        if target_class != self.model.target_class:
+        self.check_class(target_class)
+        return sample_policy(
+            lambda digits: self.probabilities(digits, target_class=target_class), n, seed=seed
+        )
+
+    def distribution(self, target_class: int) -> NDArray[np.float64]:
+        """(39^4,) probability of every composition, exactly; see `elpa_env.ExactSampler`."""
+        self.check_class(target_class)
+        return policy_distribution(lambda _, digits: self.probabilities(digits, target_class=target_class))
+
+    def check_class(self, target_class: int) -> None:
+        """Raise InputError if the agent was trained for another class."""
+        check_target_class(target_class)
+        if self.target_class not in (None, target_class):
             raise InputError(
-                f"this agent was trained for class {self.model.target_class}, not {target_class}: "
+                f"this agent was trained for class {self.target_class}, not {target_class}: "
                 f"train another with --target-class {target_class}"
             )
-        return sample_policy(self.probabilities, n, seed=seed)
+
+    def probabilities(self, digits: NDArray[np.int8], *, target_class: int) -> NDArray[np.float64]:
+        """(m, 8) action probabilities of (m, 8) unfinished states."""
+        observation = observe(np.ascontiguousarray(digits))
+        if self.target_class is None:
+            one_hot = np.zeros((len(digits), N_CLASSES), dtype=np.float32)
+            one_hot[:, target_class - 1] = 1
+            observation = np.concatenate([observation, one_hot], axis=1)
+        with th.no_grad():
+            batch = th.as_tensor(observation, device=self.model.device)
+            logits = self._logits(batch).cpu().double().numpy()
+        if self.masking is not None:
+            logits = np.where(action_masks(digits, self.masking), logits, -np.inf)
+        beta = {"stochastic": 1.0, "greedy": np.inf, "boltzmann": self.beta}[self.mode]
+        return boltzmann(logits, beta)
+
+
+def _logits_of(model: BaseAlgorithm, has_q: bool) -> Callable[[th.Tensor], th.Tensor]:
+    """(m, 8) Q-values, or logarithms of the policy's probabilities, of a batch of observations."""
+    policy: Any = model.policy
+    policy.set_training_mode(False)
+    if not has_q:
+        return lambda batch: policy.get_distribution(batch).distribution.logits
+    if hasattr(policy, "quantile_net"):
+        return lambda batch: policy.quantile_net(batch).mean(dim=1)
+    if hasattr(policy, "q_net"):
+        return lambda batch: policy.q_net(batch)
+    raise InputError(f"cannot read Q-values or probabilities off a {type(model).__name__}")
+
+
+def _algorithm(name: str) -> type[BaseAlgorithm]:
+    """The class of an algorithm, by its name or as ``module:Class``.
+
+    Raises:
+        InputError: no such algorithm.
+    """
+    known: dict[str, type[BaseAlgorithm]] = {kind.__name__: kind for kind in (BoltzmannDQN, DQN, PPO, A2C)}
+    if name in known:
+        return known[name]
+    module, _, attribute = name.partition(":") if ":" in name else ("sb3_contrib", "", name)
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"unknown algorithm {name!r}: {', '.join(known)}, one of sb3_contrib's "
+            f"(pip install 'elpasolite[contrib]'), or your own as module:Class"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
+        raise InputError(f"{name} is no Stable-Baselines3 algorithm")
+    return found
+
+
+def _guess_algorithm(path: Path) -> str:
+    """Which algorithm wrote an archive, from what it says of its policy."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+        module = str(data["policy_class"]["__module__"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no agent that Stable-Baselines3 saved, or is damaged") from error
+    if "checkpoint_format" in data:
+        return BoltzmannDQN.__name__
+    for part, name in (("maskable", "MaskablePPO"), ("qrdqn", "QRDQN"), ("dqn", "DQN")):
+        if part in module:
+            return name
+    return "PPO" if "clip_range" in data else "A2C"

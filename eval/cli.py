@@ -73,6 +73,10 @@ def compare(
     models: Annotated[
         list[str] | None, typer.Option("--model", help="Model to include; repeat for more. All by default.")
     ] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agent", help="Agent (.zip) saved by Stable-Baselines3 to include; repeat for more."),
+    ] = None,
     data: Data = "landscape",
     target_class: TargetClass = 1,
     n_samples: NSamples = 10_000,
@@ -92,7 +96,7 @@ def compare(
     from eval.run import Plan, run_plan
 
     plan = Plan(
-        models=tuple(dict.fromkeys(models or MODELS)),
+        models=tuple(dict.fromkeys([*(models or MODELS), *map(_agent_path, agents or ())])),
         seeds=_seeds(seed, seeds),
         data=data,
         target_class=target_class,
@@ -207,7 +211,7 @@ def sample(
     _at_least("--seed", seed, 0)
     _check_free(out, overwrite)
     training_set = _training_set(data, augment=True)
-    sampler = _sampler(model, training_set, device)
+    sampler = _sampler(model, training_set, target_class, device)
     import numpy as np
 
     with _progress_bar("sampling") as progress:
@@ -220,26 +224,57 @@ def sample(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="CSV with a column formula, or Z_A, Z_B, Z_C, Z_D.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV with a column formula, or Z_A, Z_B, Z_C, Z_D.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Agent (.zip) that Stable-Baselines3 saved, to score instead.")
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="Its class: PPO, MaskablePPO, ... or module:Class; guessed by default."),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="How it acts: stochastic, greedy or boltzmann.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Inverse temperature for boltzmann.")] = None,
+    masking: Annotated[
+        str | None, typer.Option(help="Masks for it to sample with: digits, composition or none.")
+    ] = None,
+    n_samples: NSamples = 10_000,
+    seed: Seed = 0,
+    device: Device = "cpu",
     target_class: TargetClass = 1,
     data: Data = "landscape",
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score samples that anybody's model made."""
+    """Score samples that anybody's model made, or an agent that Stable-Baselines3 saved."""
     from eval.exact import format_metric
     from eval.metrics import METRICS
     from eval.samples_csv import read_samples
-    from eval.scoring import count_chunks, score_tally
+    from eval.scoring import count_chunks, count_samples, score_tally
 
     check_target_class(target_class)
+    if (file is None) == (agent is None):
+        raise InputError("name a CSV file to score, or an agent with --agent model.zip")
     if out:
         _check_free(out, overwrite)
     training_set = _training_set(data, augment=True)
-    tally = count_chunks(read_samples(file))
+    if file is not None:
+        name = file.name
+        tally = count_chunks(read_samples(file))
+    else:
+        _at_least("--n-samples", n_samples, 1)
+        _at_least("--seed", seed, 0)
+        chosen = {"algorithm": algorithm, "mode": mode, "beta": beta}
+        sampler = _agent(str(agent), target_class, device, masking, chosen)
+        name = sampler.name
+        with _progress_bar("sampling") as progress:
+            tally, _ = count_samples(
+                sampler, n_samples, target_class=target_class, seed=seed, progress=progress
+            )
     result = score_tally(tally, target_class=target_class, training_set=training_set)
     table = Table(
-        title=f"{file.name}: {result.n_valid:,} samples for class {target_class}",
+        title=f"{name}: {result.n_valid:,} samples for class {target_class}",
         caption=f"novelty against: {training_set.name}",
         caption_justify="left",
     )
@@ -247,6 +282,7 @@ def score(
     table.add_column("", justify="right")
     for key, title in METRICS.items():
         table.add_row(title, format_metric(key, result.metrics[key]))
+    table.add_row("valid", f"{result.valid_fraction * 100:.2f} %")
     for title, count in (
         ("novel", result.novel),
         ("rediscovered", result.rediscovered),
@@ -257,7 +293,7 @@ def score(
     if out:
         record = {
             "schema_version": 1,
-            "file": file.name,
+            "file": name,
             "target_class": target_class,
             "training_set": {"name": training_set.name, "sha256": training_set.sha256},
             **result.as_dict(),
@@ -398,7 +434,7 @@ def _training_set(data: str, augment: bool) -> Any:
     return load_training_set(data, augment=augment)
 
 
-def _sampler(model: str, training_set: Any, device: str) -> Any:
+def _sampler(model: str, training_set: Any, target_class: int, device: str) -> Any:
     """What needs no training by name, or what a checkpoint holds."""
     from eval.models import MODELS, Task, load_sampler
     from eval.run import check_device
@@ -406,7 +442,28 @@ def _sampler(model: str, training_set: Any, device: str) -> Any:
     check_device(device)
     if model in MODELS and not MODELS[model].suffix:
         return MODELS[model].train(Task(None, training_set, target_class=1, seed=0, device=device))
-    return load_sampler(model, device=device)
+    return load_sampler(model, target_class=target_class, device=device)
+
+
+def _agent_path(path: str) -> str:
+    """Check that a file can be an agent."""
+    if not (path.endswith(".zip") and Path(path).is_file()):
+        raise InputError(f"no agent {path}: name a .zip file that Stable-Baselines3 saved")
+    return str(Path(path).resolve())
+
+
+def _agent(path: str, target_class: int, device: str, masking: str | None, chosen: dict[str, Any]) -> Any:
+    """An agent with the options of the command line."""
+    from elpa_env.dynamics import check_masking
+    from eval.models import load_agent
+    from eval.run import check_device
+
+    check_device(device)
+    if masking is not None:
+        chosen["masking"] = None if masking == "none" else check_masking(masking)
+    sampler = load_agent(_agent_path(path), target_class=target_class, device=device, **chosen)
+    sampler.check_class(target_class)
+    return sampler
 
 
 def _at_least(option: str, value: int, least: int) -> None:

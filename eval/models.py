@@ -154,6 +154,32 @@ agents with a hard or a soft backup could do.
 """
 
 
+def model_spec(name: str) -> ModelSpec:
+    """The model of that name, or the agent in a ``.zip`` file of that path."""
+    if name in MODELS:
+        return MODELS[name]
+    return ModelSpec(title=short_name(name), train=_load_agent(name), presets={})
+
+
+def short_name(name: str) -> str:
+    """A model's name, or the stem of an agent's path, for headings and file names."""
+    return name if name in MODELS else Path(name).stem
+
+
+def _load_agent(path: str) -> Callable[[Task], AgentSampler]:
+    def load(task: Task) -> AgentSampler:
+        sampler = load_agent(path, target_class=task.target_class, device=task.device)
+        sampler.check_class(task.target_class)
+        return sampler
+
+    return load
+
+
+def load_agent(path: str | Path, *, target_class: int, **kwargs: Any) -> AgentSampler:
+    """Load any SB3 agent; one that does not know its class is taken to be for `target_class`."""
+    return AgentSampler.load(path, target_class=target_class, name=short_name(str(path)), **kwargs)
+
+
 def check_model(name: str, preset: str = "default") -> ModelSpec:
     """The model of that name.
 
@@ -167,8 +193,13 @@ def check_model(name: str, preset: str = "default") -> ModelSpec:
     return MODELS[name]
 
 
-def load_sampler(path: str | Path, *, device: str = "cpu") -> Sampler:
-    """Load any checkpoint of this project.
+def load_sampler(path: str | Path, *, target_class: int | None = None, device: str = "cpu") -> Sampler:
+    """Load any checkpoint of this project, or an agent that Stable-Baselines3 saved.
+
+    Args:
+        path: the file.
+        target_class: class of an agent that does not know its own.
+        device: a torch device.
 
     Raises:
         InputError: it is missing, damaged, or of a model or version that this one cannot read.
@@ -177,7 +208,7 @@ def load_sampler(path: str | Path, *, device: str = "cpu") -> Sampler:
     if not path.is_file():
         raise InputError(f"no checkpoint {path}: train one with `elpa train`")
     if _is_agent(path):
-        return AgentSampler.load(path, device=device)
+        return AgentSampler.load(path, device=device, target_class=target_class)
     name = load_checkpoint(path)["model"]
     if name == ConditionalVAE.name:
         return ConditionalVAE.load(path, device=device)

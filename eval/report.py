@@ -17,7 +17,7 @@ from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
 from eval.figures import draw_elements, draw_energies, energy_histogram
 from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
-from eval.models import MODELS
+from eval.models import model_spec
 from eval.paper import TABLE_SAMPLES, TABLES, Figure
 from eval.run import Plan, hardware, versions
 
@@ -89,7 +89,7 @@ def _comparison_table(
     table = Table(caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for name in groups:
-        table.add_column(MODELS[name].title, justify="right", no_wrap=True)
+        table.add_column(model_spec(name).title, justify="right", no_wrap=True)
     summaries = {name: summarise(group) for name, group in groups.items()}
     for key in METRICS:
         table.add_row(
@@ -162,7 +162,7 @@ def write_results(
     draw_energies(
         folder / "figure_energies.png",
         energy_histogram(training_set.energy),
-        {MODELS[n].title: np.array(r["unique_energy_histogram"]) for n, r in first.items()},
+        {model_spec(n).title: np.array(r["unique_energy_histogram"]) for n, r in first.items()},
         target_class=plan.target_class,
         caption=caption,
     )
@@ -173,7 +173,7 @@ def write_results(
         counts = np.bincount(in_class, minlength=len(landscape.table_class))
         distributions["training set"] = element_distribution(counts)
     for name, result in first.items():
-        distributions[MODELS[name].title] = np.array(result["element_distribution"])
+        distributions[model_spec(name).title] = np.array(result["element_distribution"])
     draw_elements(
         folder / "figure_elements.png",
         distributions,
@@ -194,7 +194,7 @@ def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: Trainin
     landscape = load_landscape()
     models = {
         name: {
-            "title": MODELS[name].title,
+            "title": model_spec(name).title,
             "mean": {key: figure.mean for key, figure in summarise(group).items()},
             "std": {
                 key: None if np.isnan(figure.std) else figure.std for key, figure in summarise(group).items()

@@ -28,7 +28,15 @@ from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet, load_training_set
 from eval.figures import energy_histogram
 from eval.metrics import element_distribution
-from eval.models import MODELS, Task, TrainedSampler, check_model
+from eval.models import (
+    MODELS,
+    Task,
+    TrainedSampler,
+    check_model,
+    load_agent,
+    model_spec,
+    short_name,
+)
 from eval.scoring import count_samples, sample_table, score_tally
 
 MAX_CSV_ROWS: Final = 1_000_000
@@ -41,7 +49,7 @@ class Plan:
     """What to run: every model with every seed on one training set, for one class.
 
     Attributes:
-        models: names from `eval.models.MODELS`.
+        models: names from `eval.models.MODELS`, or paths of agents that SB3 saved.
         seeds: one run each.
         data: "landscape", "dft" or a path, see `elpa_env.load_training_set`.
         target_class: 1..10.
@@ -66,13 +74,18 @@ class Plan:
         Raises:
             InputError: a value that cannot be used.
         """
+        check_target_class(self.target_class)
         for name in self.models:
-            check_model(name, self.preset)
+            if name.endswith(".zip"):
+                load_agent(name, target_class=self.target_class).check_class(self.target_class)
+            else:
+                check_model(name, self.preset)
+        if len({short_name(name) for name in self.models}) < len(self.models):
+            raise InputError(f"models must differ in name, got {', '.join(self.models)}")
         if not self.models:
             raise InputError(f"name at least one model of {', '.join(MODELS)}")
         if not self.seeds:
             raise InputError("the number of seeds must be at least 1, got 0")
-        check_target_class(self.target_class)
         if self.n_samples < 1:
             raise InputError(f"the number of samples must be at least 1, got {self.n_samples}")
         check_device(self.device)
@@ -84,7 +97,7 @@ class Plan:
 
     def jobs(self) -> list[tuple[str, int]]:
         """Every (model, seed); the slowest models first."""
-        order = sorted(self.models, key=lambda name: -MODELS[name].cost)
+        order = sorted(self.models, key=lambda name: -model_spec(name).cost)
         return [(name, seed) for name in order for seed in self.seeds]
 
 
@@ -100,7 +113,8 @@ def check_device(device: str) -> None:
 
 def samples_file(model: str, seed: int, seeds: Sequence[int]) -> str:
     """Name of a run's samples: the first seed's is ``samples_<model>.csv``."""
-    return f"samples_{model}.csv" if seed == seeds[0] else f"samples_{model}_seed{seed}.csv"
+    stem = f"samples_{short_name(model)}"
+    return f"{stem}.csv" if seed == seeds[0] else f"{stem}_seed{seed}.csv"
 
 
 def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -108,9 +122,9 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     import torch as th
 
     th.set_num_threads(1)
-    name = f"{model}-{seed}"
+    name = f"{short_name(model)}-{seed}"
     training_set = plan.training_set()
-    spec = MODELS[model]
+    spec = model_spec(model)
     config = spec.presets.get(plan.preset)
     started = time.perf_counter()
     task = Task(
@@ -138,7 +152,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     unique = np.flatnonzero(tally.counts)
     table = sample_table(kept, training_set=training_set)
     write_text(folder / samples_file(model, seed, plan.seeds), table.to_csv(index=False))
-    if isinstance(sampler, TrainedSampler):
+    if spec.suffix and isinstance(sampler, TrainedSampler):
         sampler.save(folder / "models" / f"{name}{spec.suffix}")
     result = {
         "model": model,
@@ -235,7 +249,10 @@ def _progress_display(
         console=console,
         disable=not console.is_terminal,
     )
-    tasks = {f"{model}-{seed}": bars.add_task(f"{model} seed {seed}", total=1) for model, seed in todo}
+    tasks = {
+        f"{short_name(model)}-{seed}": bars.add_task(f"{short_name(model)} seed {seed}", total=1)
+        for model, seed in todo
+    }
     stop = threading.Event()
 
     def poll() -> None:
@@ -254,8 +271,8 @@ def _progress_display(
 
     def finished(result: dict[str, Any]) -> None:
         console.print(
-            f"{result['model']} seed {result['seed']}: trained in {result['train_seconds']:.0f} s, "
-            f"sampled in {result['sample_seconds']:.0f} s",
+            f"{short_name(result['model'])} seed {result['seed']}: "
+            f"trained in {result['train_seconds']:.0f} s, sampled in {result['sample_seconds']:.0f} s",
             highlight=False,
         )
 

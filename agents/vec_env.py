@@ -1,0 +1,157 @@
+"""The native vector environment for Stable-Baselines3, which does not take Gymnasium's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+
+from elpa_env.errors import InputError
+from elpa_env.space import N_STEPS
+from elpa_env.vector import ElpasoliteVectorEnv
+
+
+class ElpasoliteVecEnv(VecEnv):
+    """SB3's view of `ElpasoliteVectorEnv`.
+
+    `infos[i]` holds `action_mask` and `TimeLimit.truncated`; when episode i ends also
+    `terminal_observation`, `is_success`, `formula`, `numbers`, `energy`, `energy_class`, and
+    `episode` with reward, length and time as SB3's Monitor writes it. The mask then belongs to the
+    episode that ended; that of the new one is in `reset_infos[i]` and in `env_method("action_masks")`.
+
+    Args:
+        env: the environments, which must reset in the step that ends an episode.
+
+    Raises:
+        InputError: another autoreset mode.
+    """
+
+    def __init__(self, env: ElpasoliteVectorEnv) -> None:
+        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise InputError(f"autoreset_mode must be SameStep, got {env.autoreset_mode.value}")
+        self.env = env
+        self._started = time.time()
+        self._actions = np.zeros(env.num_envs, dtype=np.int64)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start all episodes anew, with the seeds that `seed` has set."""
+        seeds = list(self._seeds) if any(seed is not None for seed in self._seeds) else None
+        observation, infos = self.env.reset(seed=seeds)
+        self.reset_infos = [{"action_mask": mask} for mask in infos["action_mask"]]
+        self._reset_seeds()
+        self._reset_options()
+        return observation
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions of the next step."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Make the step."""
+        observation, rewards, dones, _, arrays = self.env.step(self._actions)
+        masks = arrays["action_mask"]
+        if not dones.any():
+            infos = [{"action_mask": mask, "TimeLimit.truncated": False} for mask in masks]
+            return observation, rewards.astype(np.float32), dones, infos
+        final = arrays["final_info"]
+        infos = [
+            {"action_mask": mask, "TimeLimit.truncated": False}
+            for mask in np.where(dones[:, None], final["action_mask"], masks)
+        ]
+        elapsed = round(time.time() - self._started, 6)
+        keys = ("is_success", "formula", "numbers", "energy", "energy_class")
+        columns = {key: final[key] for key in keys}
+        for i in np.flatnonzero(dones).tolist():
+            last = arrays["final_obs"][i]
+            infos[i] |= {key: column[i] for key, column in columns.items()}
+            infos[i]["terminal_observation"] = last
+            length = min(int(np.count_nonzero(last[:N_STEPS])) + (last[N_STEPS - 1] == 0), N_STEPS)
+            infos[i]["episode"] = {"r": float(rewards[i]), "l": int(length), "t": elapsed}
+            self.reset_infos[i] = {"action_mask": masks[i]}
+        return observation, rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute for each environment; they share it."""
+        if attr_name == "action_masks":
+            return [self._mask_of(i) for i in self._get_indices(indices)]
+        value = getattr(self.env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute, of all environments at once.
+
+        Raises:
+            InputError: for some of them only.
+        """
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise InputError(f"the environments share {attr_name}: set it for all of them")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method for each environment: ``action_masks`` or ``render``.
+
+        Raises:
+            InputError: another method, which an environment in a batch does not have.
+        """
+        which = list(self._get_indices(indices))
+        if method_name == "action_masks":
+            masks = self.env.action_masks()
+            return [masks[i] for i in which]
+        if method_name == "render":
+            frames = self.env.render() or (None,) * self.num_envs
+            return [frames[i] for i in which]
+        raise InputError(f"env_method knows action_masks and render, got {method_name!r}")
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """True for SB3's Monitor, whose `episode` records are in `infos`; False for anything else."""
+        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """A picture of each environment."""
+        return self.env_method("render")
+
+    def _mask_of(self, i: int) -> Any:
+        """What `action_masks` of a single environment would be."""
+        return lambda: self.env.action_masks()[i]
+
+    def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
+        if indices is None:
+            return range(self.num_envs)
+        return [indices] if isinstance(indices, int) else indices
+
+
+def make_vec_env(n_envs: int = 1, *, seed: int | None = None, **kwargs: Any) -> ElpasoliteVecEnv:
+    """The environment for any Stable-Baselines3 agent, `n_envs` of them in one batch.
+
+    Args:
+        n_envs: environments.
+        seed: of the first; the others get the numbers that follow.
+        **kwargs: arguments of `Elpasolite-v0`.
+
+    Raises:
+        InputError: an argument that cannot be used.
+    """
+    env = ElpasoliteVecEnv(ElpasoliteVectorEnv(n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs))
+    if seed is not None:
+        env.seed(seed)
+    return env

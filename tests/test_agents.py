@@ -1,0 +1,362 @@
+"""Every SB3 agent trains on the environment, and becomes a sampler; `BoltzmannDQN` does what it says."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+
+from agents import AgentSampler, BoltzmannDQN, make_vec_env, train_offline
+from agents.dqn import boltzmann
+from elpa_env import ElpasoliteEnv, ExactSampler, dynamics, space, tree
+from elpa_env.errors import InputError
+from tests.test_models import TINY
+
+sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
+from sb3_contrib import QRDQN, MaskablePPO  # noqa: E402
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_maskable  # noqa: E402
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported  # noqa: E402
+
+SMALL = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
+OFF_POLICY = {"learning_starts": 20, "buffer_size": 500, **SMALL}
+KINDS = {
+    "PPO": lambda env: PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, **SMALL),
+    "A2C": lambda env: A2C("MlpPolicy", env, **SMALL),
+    "DQN": lambda env: DQN("MlpPolicy", env, **OFF_POLICY),
+    "QRDQN": lambda env: QRDQN("MlpPolicy", env, **OFF_POLICY),
+    "MaskablePPO": lambda env: MaskablePPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, **SMALL),
+    "BoltzmannDQN": lambda env: BoltzmannDQN("MlpPolicy", env, **OFF_POLICY),
+}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return {name: make(make_vec_env(4, seed=0)).learn(200) for name, make in KINDS.items()}
+
+
+class TestAdapter:
+    def test_gives_what_sb3s_own_gives(self):
+        """Step by step beside a DummyVecEnv of single environments."""
+        n, kwargs = 6, {"target_class": None, "masking": "composition"}
+        ours = make_vec_env(n, seed=3, **kwargs)
+        theirs = DummyVecEnv([lambda: Monitor(gym.make("Elpasolite-v0", **kwargs))] * n)
+        theirs.seed(3)
+        np.testing.assert_array_equal(ours.reset(), theirs.reset())
+        rng = np.random.default_rng(0)
+        for _ in range(40):
+            masks = np.stack(ours.env_method("action_masks"))
+            np.testing.assert_array_equal(masks, np.stack(theirs.env_method("action_masks")))
+            actions = np.where(
+                rng.random(n) < 0.8, (rng.random((n, 8)) * masks).argmax(axis=1), rng.integers(8, size=n)
+            )
+            (obs, rewards, dones, infos), expected = ours.step(actions), theirs.step(actions)
+            for one, other in zip((obs, rewards, dones), expected[:3], strict=True):
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
+            for i, (info, other) in enumerate(zip(infos, expected[3], strict=True)):
+                assert set(other) - {"n_queries"} == set(info)
+                np.testing.assert_array_equal(info["action_mask"], other["action_mask"])
+                assert info["TimeLimit.truncated"] is other["TimeLimit.truncated"] is False
+                if dones[i]:
+                    np.testing.assert_array_equal(info["terminal_observation"], other["terminal_observation"])
+                    for key in ("is_success", "formula", "numbers", "energy", "energy_class"):
+                        np.testing.assert_equal(np.asarray(info[key]), np.asarray(other[key]))
+                    assert (info["episode"]["r"], info["episode"]["l"]) == (
+                        other["episode"]["r"],
+                        other["episode"]["l"],
+                    )
+            np.testing.assert_array_equal(
+                [i["action_mask"] for i in ours.reset_infos],
+                [i["action_mask"] for i in theirs.reset_infos],
+            )
+
+    def test_masks_for_sb3_contrib(self):
+        env = make_vec_env(3)
+        env.reset()
+        assert is_masking_supported(env)
+        masks = get_action_masks(env)
+        assert masks.shape == (3, 8)
+        assert masks[:, :6].all()
+        assert not masks[:, 6:].any()
+
+    def test_attributes_and_methods(self):
+        env = make_vec_env(3, target_class=4, render_mode="ansi")
+        env.reset()
+        assert env.get_attr("render_mode") == ["ansi"] * 3
+        assert [s.target_class for s in env.get_attr("settings", [0, 2])] == [4, 4]
+        assert not env.has_attr("nonsense")
+        assert env.env_is_wrapped(Monitor) == [True] * 3
+        assert env.env_is_wrapped(gym.wrappers.TimeLimit, 1) == [False]
+        assert "A" in env.env_method("render", indices=1)[0]
+        env.set_attr("mark", 1)
+        assert env.get_attr("mark", 0) == [1]
+        with pytest.raises(InputError, match="set it for all"):
+            env.set_attr("mark", 2, indices=[0])
+        with pytest.raises(InputError, match="got 'nonsense'"):
+            env.env_method("nonsense")
+        pictures = make_vec_env(2, render_mode="rgb_array")
+        pictures.reset()
+        assert pictures.render().shape[2] == 3
+
+    def test_wrappers_of_sb3(self):
+        env = VecMonitor(make_vec_env(2, seed=0))
+        env.reset()
+        lengths = []
+        for _ in range(20):
+            *_, infos = env.step(np.zeros(2, dtype=int))
+            lengths += [info["episode"]["l"] for info in infos if "episode" in info]
+        assert lengths == [8] * 4
+
+    @pytest.mark.slow
+    def test_subprocesses(self):
+        env = SubprocVecEnv([lambda: gym.make("Elpasolite-v0")] * 2)
+        try:
+            assert env.reset().shape == (2, 8)
+            assert env.step(np.zeros(2, dtype=int))[0].shape == (2, 8)
+        finally:
+            env.close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+class TestEveryAgent:
+    def test_trains_without_warnings(self, name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for env in (
+                make_vec_env(4, seed=0),
+                make_vec_env(4, seed=0, target_class=None, masking="composition"),
+                sb3_make_vec_env("Elpasolite-v0", n_envs=2, env_kwargs={"target_class": 2}),
+            ):
+                model = KINDS[name](env).learn(80)
+                evaluate = evaluate_maskable if name == "MaskablePPO" else evaluate_policy
+                reward, _ = (
+                    evaluate(model, make_vec_env(2), 4) if env.observation_space.shape == (8,) else (0, 0)
+                )
+                assert -1 <= reward <= 1
+
+    def test_becomes_a_sampler(self, trained, name, tmp_path):
+        sampler = AgentSampler(trained[name], target_class=1, name=name)
+        assert isinstance(sampler, ExactSampler)
+        digits = sampler.sample(500, target_class=1, seed=0)
+        sampler.save(tmp_path / "agent.zip")
+        again = AgentSampler.load(tmp_path / "agent.zip", target_class=1)
+        assert type(again.model).__name__ == name
+        np.testing.assert_array_equal(again.sample(500, target_class=1, seed=0), digits)
+        greedy = AgentSampler(trained[name], target_class=1, mode="greedy").sample(20, target_class=1)
+        assert (greedy == greedy[0]).all()
+
+    def test_samples_what_it_says(self, trained, name):
+        sampler = AgentSampler(trained[name], target_class=1)
+        distribution = sampler.distribution(1)
+        assert distribution.sum() <= 1 + 1e-9
+        index = space.digits_to_index(sampler.sample(100_000, target_class=1, seed=0))
+        valid = (index >= 0).mean()
+        assert valid == pytest.approx(distribution.sum(), abs=5 * np.sqrt(0.25 / 100_000))
+        first = np.bincount(index[index >= 0] // 39**3, minlength=39) / 100_000
+        expected = distribution.reshape(39, -1).sum(axis=1)
+        np.testing.assert_allclose(first, expected, atol=5 * np.sqrt(0.25 / 100_000))
+
+
+class TestSampler:
+    def test_is_the_policy_itself(self, trained):
+        """Against SB3's own predict, state by state."""
+        model = trained["PPO"]
+        digits = tree.codes_to_digits(3, np.arange(50))
+        sampler = AgentSampler(model, target_class=1)
+        with th.no_grad():
+            own = model.policy.get_distribution(th.as_tensor(space.scale(digits))).distribution.probs
+        np.testing.assert_allclose(sampler.probabilities(digits, target_class=1), own, rtol=1e-5)
+        masked = AgentSampler(trained["MaskablePPO"], target_class=1)
+        masks = dynamics.action_masks(digits)
+        with th.no_grad():
+            own = trained["MaskablePPO"].policy.get_distribution(
+                th.as_tensor(space.scale(digits)), action_masks=masks
+            )
+        np.testing.assert_allclose(
+            masked.probabilities(digits, target_class=1), own.distribution.probs, rtol=1e-4, atol=1e-6
+        )
+        greedy = AgentSampler(trained["QRDQN"], target_class=1, mode="greedy")
+        best, _ = trained["QRDQN"].predict(space.scale(digits), deterministic=True)
+        np.testing.assert_array_equal(greedy.probabilities(digits, target_class=1).argmax(axis=1), best)
+
+    def test_one_agent_for_all_classes(self):
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(4, seed=0, target_class=None), **OFF_POLICY)
+        assert model.target_class is None
+        sampler = AgentSampler(model.learn(100))
+        one, five = (sampler.sample(400, target_class=c, seed=0) for c in (1, 5))
+        assert (one != five).any()
+
+    def test_a_boltzmann_dqn_knows_its_class(self):
+        for env in (make_vec_env(2, target_class=7), gym.make("Elpasolite-v0", target_class=7)):
+            assert BoltzmannDQN("MlpPolicy", env, **OFF_POLICY).target_class == 7
+
+    def test_errors(self, trained, tmp_path):
+        with pytest.raises(InputError, match="name the class"):
+            AgentSampler(trained["PPO"])
+        with pytest.raises(InputError, match="PPO has no Q-values"):
+            AgentSampler(trained["PPO"], target_class=1, mode="boltzmann")
+        with pytest.raises(InputError, match="DQN has no distribution"):
+            AgentSampler(trained["DQN"], target_class=1, mode="stochastic")
+        with pytest.raises(InputError, match="mode must be one of"):
+            AgentSampler(trained["DQN"], target_class=1, mode="best")
+        with pytest.raises(InputError, match="trained on Elpasolite-v0"):
+            AgentSampler(PPO("MlpPolicy", "CartPole-v1", device="cpu"), target_class=1)
+        trained["PPO"].save(tmp_path / "ppo.zip")
+        with pytest.raises(InputError, match="holds no DQN"):
+            AgentSampler.load(tmp_path / "ppo.zip", algorithm="DQN")
+        with pytest.raises(InputError, match="unknown algorithm 'Nothing'"):
+            AgentSampler.load(tmp_path / "ppo.zip", algorithm="Nothing")
+        with pytest.raises(InputError, match="no Stable-Baselines3 algorithm"):
+            AgentSampler.load(tmp_path / "ppo.zip", algorithm="collections:Counter")
+        custom = AgentSampler.load(
+            tmp_path / "ppo.zip", algorithm="stable_baselines3.ppo:PPO", target_class=1
+        )
+        assert isinstance(custom.model, PPO)
+
+
+class TestBoltzmann:
+    def test_eq_16_by_hand(self):
+        q = np.array([[0.0, 1.0, -np.inf], [2.0, 2.0, 2.0]])
+        e = np.exp(2.0)
+        np.testing.assert_allclose(boltzmann(q, 2.0), [[1 / (1 + e), e / (1 + e), 0], [1 / 3, 1 / 3, 1 / 3]])
+        np.testing.assert_allclose(boltzmann(q, 0), [[0.5, 0.5, 0], [1 / 3] * 3])
+        np.testing.assert_allclose(boltzmann(q, np.inf), [[0, 1, 0], [1 / 3] * 3])
+
+    @pytest.mark.parametrize("backup", ["double", "max"])
+    def test_targets_by_hand(self, backup, small_set):
+        model = BoltzmannDQN(
+            "MlpPolicy", None, backup=backup, target_class=1, buffer_size=1, gamma=0.9, **SMALL
+        )
+        model.set_episodes(small_set)
+        with th.no_grad():
+            for parameter in model.q_net_target.parameters():
+                parameter.add_(th.randn(parameter.shape, generator=th.Generator().manual_seed(0)))
+            data = model.replay_buffer.sample(80)
+            online, target = (
+                net(data.next_observations).numpy() for net in (model.q_net, model.q_net_target)
+            )
+        masks = dynamics.action_masks(space.unscale(data.next_observations.numpy()))
+        expected = []
+        for q, judge, mask in zip(online, target, masks, strict=True):
+            allowed = np.flatnonzero(mask)
+            chooser = q if backup == "double" else judge
+            expected.append(judge[allowed[chooser[allowed].argmax()]])
+        value = model._next_value(data.next_observations).numpy().ravel()
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+    def test_never_plays_a_closed_action(self):
+        env = make_vec_env(8, seed=0, masking="composition")
+        model = BoltzmannDQN(
+            "MlpPolicy", env, masking="composition", learning_starts=100, buffer_size=2000, **SMALL
+        )
+        played = []
+
+        def look(variables, _):
+            played.extend(info["energy_class"] for info in variables["infos"] if "energy_class" in info)
+            return True
+
+        model.learn(800, callback=look)
+        assert len(played) == 100
+        assert min(played) > 0  # every episode made a real composition, in warm-up too
+        observation = env.reset()
+        for deterministic in (True, False):
+            action, _ = model.predict(observation, deterministic=deterministic)
+            assert action.shape == (8,)
+            assert (action < 6).all()
+        assert np.ndim(model.predict(observation[0])[0]) == 0
+
+    def test_the_buffer_holds_the_episodes(self, small_set):
+        model = BoltzmannDQN("MlpPolicy", None, target_class=1, buffer_size=1, **SMALL)
+        model.set_episodes(small_set)
+        data = model.replay_buffer.sample(8 * 500)
+        states = space.unscale(data.observations.numpy()).reshape(500, 8, 8)
+        after = space.unscale(data.next_observations.numpy()).reshape(500, 8, 8)
+        actions = data.actions.numpy().reshape(500, 8)
+        for step in range(8):
+            moved, legal = dynamics.apply_actions(np.ascontiguousarray(states[:, step]), actions[:, step])
+            assert legal.all()
+            np.testing.assert_array_equal(moved, after[:, step])
+        rows = {tuple(d): c for d, c in zip(small_set.digits.tolist(), small_set.energy_class, strict=True)}
+        classes = np.array([rows[tuple(d)] for d in after[:, 7].tolist()])
+        rewards = data.rewards.numpy().reshape(500, 8)
+        np.testing.assert_array_equal(rewards[:, 7], np.where(classes == 1, 1, -1))
+        assert (rewards[:, :7] == 0).all()
+        np.testing.assert_array_equal(data.dones.numpy().reshape(500, 8)[:, 7], 1)
+        counts = np.bincount(classes, minlength=11)[1:]
+        np.testing.assert_allclose(counts, 50, atol=5 * np.sqrt(50))
+        with pytest.raises(TypeError, match="nothing can be added"):
+            model.replay_buffer.add()
+
+    def test_offline_logs_as_sb3_does(self, small_set, tmp_path):
+        train_offline(small_set, 1, TINY["dqn"], tensorboard_log=str(tmp_path))
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        (run,) = tmp_path.iterdir()
+        assert run.name == "BoltzmannDQN_1"
+        model = BoltzmannDQN(
+            "MlpPolicy", None, target_class=1, buffer_size=1, tensorboard_log=str(tmp_path / "b"), **SMALL
+        )
+        model.set_episodes(small_set)
+        model.learn_offline(30, log_interval=10)
+        events = EventAccumulator(str(tmp_path / "b" / "BoltzmannDQN_1")).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == [10, 20, 30]
+
+    def test_learning_goes_on_where_it_stopped(self, small_set):
+        def agent():
+            model = BoltzmannDQN("MlpPolicy", None, target_class=1, buffer_size=1, **SMALL)
+            model.set_episodes(small_set)
+            return model
+
+        whole = agent().learn_offline(20)
+        parts = agent().learn_offline(12).learn_offline(8, reset_num_timesteps=False)
+        assert parts.num_timesteps == 20
+        for one, other in zip(whole.q_net.parameters(), parts.q_net.parameters(), strict=True):
+            assert th.equal(one, other)
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"beta": -1}, "beta must be at least 0, got -1"),
+            ({"backup": "hard"}, "backup must be one of double, max, got 'hard'"),
+            ({"masking": "all"}, "masking must be one of"),
+            ({"target_class": 0}, "target_class must be 1..10, got 0"),
+        ],
+    )
+    def test_wrong_arguments(self, kwargs, message):
+        with pytest.raises(InputError, match=message):
+            BoltzmannDQN("MlpPolicy", None, **kwargs)
+
+    def test_offline_needs_episodes_and_updates(self, small_set):
+        model = BoltzmannDQN("MlpPolicy", None, buffer_size=1, **SMALL)
+        with pytest.raises(InputError, match="name the class"):
+            model.set_episodes(small_set)
+        model = BoltzmannDQN("MlpPolicy", None, target_class=1, buffer_size=1, **SMALL)
+        with pytest.raises(InputError, match="no episodes"):
+            model.learn_offline(10)
+        model.set_episodes(small_set)
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            model.learn_offline(0)
+        with pytest.raises(TypeError, match="no environment"):
+            model.learn(100)
+
+
+@pytest.mark.parametrize("masking", ["digits", "composition"])
+def test_learns_online(masking):
+    """A tabular truth: after enough play on an easy class the agent finds it far more often."""
+    env = make_vec_env(32, seed=0, target_class=5, masking=masking)
+    model = BoltzmannDQN(
+        "MlpPolicy", env, masking=masking, learning_rate=1e-3, learning_starts=500, buffer_size=20_000,
+        batch_size=128, train_freq=1, gradient_steps=1, target_update_interval=320, gamma=1.0, seed=0,
+        device="cpu", policy_kwargs={"net_arch": [64, 64]},
+    )  # fmt: skip
+    before = AgentSampler(model).distribution(5)
+    model.learn(16_000)
+    after = AgentSampler(model).distribution(5)
+    members = ElpasoliteEnv().settings.energy_model.members(5)
+    assert after[members].sum() > before[members].sum() + 0.15
