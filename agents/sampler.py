@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann
 from agents.sampling import sample_policy
 from elpa_env.classes import N_CLASSES, check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, observe
+from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking, observe
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
 from elpa_env.space import N_STEPS
@@ -78,13 +78,13 @@ class AgentSampler:
             raise InputError(f"a {type(model).__name__} has no Q-values: use stochastic or greedy")
         if self.mode == "stochastic" and has_q:
             raise InputError(f"a {type(model).__name__} has no distribution: use boltzmann or greedy")
-        if masking == "own":
-            masking = getattr(model, "masking", "digits" if maskable else None)
+        default = getattr(model, "masking", "digits" if maskable else None)
+        chosen = default if masking == "own" else masking
         own = getattr(model, "target_class", None)
         self.model = model
         self.name = name
         self.beta = beta if beta is not None else getattr(model, "beta", DEFAULT_BETA)
-        self.masking = masking
+        self.masking: Masking | None = None if chosen is None else check_masking(chosen)
         self.target_class = None if any_class else own or target_class
         if self.target_class is None and not any_class:
             raise InputError("name the class that the agent was trained for: target_class 1..10")

@@ -105,7 +105,8 @@ class TestAdapter:
         assert pictures.render().shape[2] == 3
 
     def test_wrappers_of_sb3(self):
-        env = VecMonitor(make_vec_env(2, seed=0))
+        with pytest.warns(UserWarning, match="already wrapped with a `Monitor`"):
+            env = VecMonitor(make_vec_env(2, seed=0))
         env.reset()
         lengths = []
         for _ in range(20):
@@ -135,10 +136,9 @@ class TestEveryAgent:
             ):
                 model = KINDS[name](env).learn(80)
                 evaluate = evaluate_maskable if name == "MaskablePPO" else evaluate_policy
-                reward, _ = (
-                    evaluate(model, make_vec_env(2), 4) if env.observation_space.shape == (8,) else (0, 0)
-                )
-                assert -1 <= reward <= 1
+                if env.observation_space.shape == (8,):
+                    reward, _ = evaluate(model, make_vec_env(2), 4)
+                    assert -1 <= reward <= 1
 
     def test_becomes_a_sampler(self, trained, name, tmp_path):
         sampler = AgentSampler(trained[name], target_class=1, name=name)
@@ -262,7 +262,7 @@ class TestBoltzmann:
             return True
 
         model.learn(800, callback=look)
-        assert len(played) == 100
+        assert len(played) == 96
         assert min(played) > 0  # every episode made a real composition, in warm-up too
         observation = env.reset()
         for deterministic in (True, False):
