@@ -139,7 +139,7 @@ def action_masks(
     digits: NDArray[np.int8],
     masking: Masking = "digits",
     *,
-    step: NDArray[np.int64] | None = None,
+    step: NDArray[np.int64] | int | None = None,
 ) -> NDArray[np.bool_]:
     """(n, 8) True where an action is allowed.
 
@@ -147,11 +147,14 @@ def action_masks(
         digits: (n, 8) states, complete ones included.
         masking: "digits" forbids rows and groups out of range; "composition" allows an action only
             if at least one composition of four different elements can still follow.
-        step: (n,) digits set, for callers that know it.
+        step: (n,) digits set, for callers that know it; one number where it is the same for all.
 
     A finished composition allows every action, so that no mask is ever empty.
     """
-    step = steps_taken(digits) if step is None else step
+    if masking == "digits" and isinstance(step, int):
+        return np.full(len(digits), _IN_RANGE_64[step]).view(bool).reshape(-1, N_ACTIONS)
+    if step is None or isinstance(step, int):
+        step = steps_taken(digits)
     masks = _IN_RANGE_64.take(step)
     if masking == "composition":
         used = np.bitwise_or.reduce(_BIT_OF_CODE.take(pair_codes(digits)), axis=1)
@@ -168,14 +171,14 @@ def apply_actions(
     digits: NDArray[np.int8],
     actions: NDArray[np.integer[Any]],
     *,
-    step: NDArray[np.int64] | None = None,
+    step: NDArray[np.int64] | int | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """Make one choice each.
 
     Args:
         digits: (n, 8) unfinished states.
         actions: (n,) 0..7.
-        step: (n,) digits set, for callers that know it.
+        step: (n,) digits set, for callers that know it; one number where it is the same for all.
 
     Returns:
         (n, 8) the digits after it, and (n,) whether the action was in range; one that was not
@@ -184,11 +187,14 @@ def apply_actions(
     step = steps_taken(digits) if step is None else step
     digit = _DIGIT_OF_CHOICE.take(step * N_ACTIONS + actions)
     after = digits.copy()
+    if isinstance(step, int):
+        after[:, step] = digit
+        return after, digit > 0
     after.reshape(-1)[np.arange(0, digits.size, N_STEPS) + step] = digit
     return after, digit > 0
 
 
-def scaled_entries(actions: NDArray[np.integer[Any]], step: NDArray[np.int64]) -> NDArray[np.float32]:
+def scaled_entries(actions: NDArray[np.integer[Any]], step: NDArray[np.int64] | int) -> NDArray[np.float32]:
     """(n,) what `observe` shows of (n,) actions once they are made; 0.0 of one out of range."""
     return _entries().take(step * N_ACTIONS + actions)
 

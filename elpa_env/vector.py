@@ -66,6 +66,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self._target = np.ones(num_envs, dtype=np.int8)
         self._digits = dynamics.initial_digits(num_envs)
         self._step = np.zeros(num_envs, dtype=np.int64)
+        self._common: int | None = 0  # the step, where all are at the same; `_step` is then behind
         self._observation = self.settings.observe(self._digits, self._target)
         width = self._observation.shape[1]
         self._first_entry = np.arange(0, num_envs * width, width)
@@ -128,13 +129,8 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                     f"{int(restarting.sum())} of {self.num_envs} episodes are over: call reset() first"
                 )
             self._restart(restarting)
-            # out of range in the first step, the action changes nothing
-            action = np.where(restarting, dynamics.N_ACTIONS - 1, action)
-        entry = self._first_entry + self._step
-        self._observation.reshape(-1)[entry] = dynamics.scaled_entries(action, self._step)
-        self._digits, legal = dynamics.apply_actions(self._digits, action, step=self._step)
-        self._step = self._step + legal
-        complete = self._step == N_STEPS
+        legal = restarting if restarting.all() else self._choose(action, restarting)
+        complete = np.full(self.num_envs, self._common_or_step() == N_STEPS)
         self._ended = ended = complete | ~(legal | restarting)
         rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}
@@ -155,7 +151,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, 8) True where an action is allowed."""
-        return dynamics.action_masks(self._digits, self.settings.masking, step=self._step)
+        return dynamics.action_masks(self._digits, self.settings.masking, step=self._common_or_step())
 
     def render(self) -> tuple[Any, ...] | None:
         """One text or picture an episode, as `render_mode` says."""
@@ -166,6 +162,30 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             render_state(self.render_mode, self._digits[i], masks[i], self._outcomes[i], int(self._target[i]))
             for i in range(self.num_envs)
         )
+
+    def _choose(self, action: NDArray[np.int64], restarting: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Make one choice in every episode but those that restart.
+
+        Returns:
+            (num_envs,) whether the action was in range; False where the episode restarts.
+        """
+        if restarting.any():
+            # out of range in the first step, this action changes nothing
+            action = np.where(restarting, dynamics.N_ACTIONS - 1, action)
+        step = self._common_or_step()
+        if isinstance(step, int):
+            self._observation[:, step] = dynamics.scaled_entries(action, step)
+        else:
+            self._observation.reshape(-1)[self._first_entry + step] = dynamics.scaled_entries(action, step)
+        self._digits, legal = dynamics.apply_actions(self._digits, action, step=step)
+        self._common = step + 1 if isinstance(step, int) and legal.all() else None
+        if self._common is None:
+            self._step = step + legal
+        return legal
+
+    def _common_or_step(self) -> int | NDArray[np.int64]:
+        """Digits set: one number where it is the same for all, else (num_envs,)."""
+        return self._step if self._common is None else self._common
 
     def _checked(self, actions: ArrayLike) -> NDArray[np.int64]:
         action = np.asarray(actions)
@@ -182,15 +202,18 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def _restart(self, mask: NDArray[np.bool_]) -> None:
         """Start the episodes of `mask` anew."""
-        every = bool(mask.all())
-        which: NDArray[np.int64] | slice = slice(None) if every else np.flatnonzero(mask)
+        which: NDArray[np.int64] | slice = slice(None) if mask.all() else np.flatnonzero(mask)
+        if isinstance(which, slice):
+            self._common = 0
+        else:
+            self._step = np.where(mask, 0, self._common_or_step())
+            self._common = None
         self._digits.view(np.uint64)[which] = 0
         self._observation[which, :N_STEPS] = 0
         if self.settings.target_class is None or not self._episode.all():
             self._target[which] = self.settings.targets(self._key[which], self._episode[which])
             self._observation[which] = self.settings.observe(self._digits[which], self._target[which])
         self._episode += mask
-        self._step[which] = 0
         self._ended = self._ended & ~mask
         for i in np.flatnonzero(mask) if self._outcomes else ():
             self._outcomes[i] = None
@@ -216,8 +239,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         ended, n = self._ended, self.num_envs
         real = np.flatnonzero(outcome.index >= 0)
         places, index = complete.take(real), outcome.index.take(real)
-        formula = np.empty(n, dtype=object)
-        formula[ended] = ""
+        formula = _NONE_OR_EMPTY.take(ended)
         formula[places] = index_to_formula(index)
         numbers = np.zeros(n, dtype=np.uint64)
         numbers[places] = index_to_numbers(index).view(np.uint64).ravel()
@@ -257,6 +279,9 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 self._outcomes[i] = dynamics.NO_COMPOSITION
             for row, i in enumerate(complete):
                 self._outcomes[i] = outcome.row(row)
+
+
+_NONE_OR_EMPTY = np.array([None, ""], dtype=object)
 
 
 def _rows(digits: NDArray[np.int8], which: NDArray[np.int64]) -> NDArray[np.int8]:
