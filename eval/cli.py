@@ -556,6 +556,10 @@ class _progress_bar:
         self.bars.stop()
 
 
+_INTERRUPTED = 130
+"""Exit status of a program that Ctrl-C ended; newer versions of Typer return it themselves."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
     try:
@@ -567,8 +571,9 @@ def main(arguments: list[str] | None = None) -> None:
         errors.print(f"elpa: {error.format_message()}", highlight=False, markup=False, soft_wrap=True)
         status = 2
     except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
         errors.print("elpa: interrupted", highlight=False)
-        status = 130
     sys.exit(status or 0)
 
 

@@ -116,7 +116,7 @@ class TestAdapter:
 
     @pytest.mark.slow
     def test_subprocesses(self):
-        env = SubprocVecEnv([lambda: gym.make("Elpasolite-v0")] * 2)
+        env = SubprocVecEnv([lambda: gym.make("elpa_env:Elpasolite-v0")] * 2)
         try:
             assert env.reset().shape == (2, 8)
             assert env.step(np.zeros(2, dtype=int))[0].shape == (2, 8)

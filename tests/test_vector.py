@@ -179,7 +179,7 @@ def test_copies_share_the_landscape():
 @pytest.mark.slow
 def test_in_processes():
     n = 3
-    make = [lambda: gym.make("Elpasolite-v0", target_class=None)] * n
+    make = [lambda: gym.make("elpa_env:Elpasolite-v0", target_class=None)] * n
     parallel, plain = AsyncVectorEnv(make), SyncVectorEnv(make)
     try:
         np.testing.assert_array_equal(parallel.reset(seed=1)[0], plain.reset(seed=1)[0])
