@@ -239,7 +239,8 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         ended, n = self._ended, self.num_envs
         real = np.flatnonzero(outcome.index >= 0)
         places, index = complete.take(real), outcome.index.take(real)
-        formula = _NONE_OR_EMPTY.take(ended)
+        formula = np.empty(n, dtype=object)
+        formula[ended] = ""
         formula[places] = index_to_formula(index)
         numbers = np.zeros(n, dtype=np.uint64)
         numbers[places] = index_to_numbers(index).view(np.uint64).ravel()
@@ -279,9 +280,6 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 self._outcomes[i] = dynamics.NO_COMPOSITION
             for row, i in enumerate(complete):
                 self._outcomes[i] = outcome.row(row)
-
-
-_NONE_OR_EMPTY = np.array([None, ""], dtype=object)
 
 
 def _rows(digits: NDArray[np.int8], which: NDArray[np.int64]) -> NDArray[np.int8]:
