@@ -1,0 +1,57 @@
+"""An energy model of your own, here a regression fitted to the training set, in place of the landscape.
+
+    python examples/own_energy_model.py --timesteps 50000
+
+An energy model is any callable from atomic numbers (n, 4) to eV/atom (n,); the environment counts its
+queries. The agent is judged by its own model, and by the landscape, of which that saw a sample.
+"""
+
+import argparse
+
+import numpy as np
+import torch as th
+from sb3_contrib import MaskablePPO
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from agents import AgentSampler, make_vec_env
+from elpa_env import index_to_digits, index_to_numbers, load_landscape, load_training_set, numbers_to_index
+from elpa_env.classes import energy_to_class
+from elpa_env.landscape import EnergyModel
+from eval.metrics import expected_metrics
+
+TARGET_CLASS = 3
+
+
+def fit_energy_model() -> EnergyModel:
+    """Gradient boosting on the rows and groups of the four elements."""
+    data = load_training_set("landscape")
+    model = HistGradientBoostingRegressor(max_iter=40, learning_rate=0.3, random_state=0)
+    model.fit(data.digits, data.energy)
+    return lambda numbers: model.predict(index_to_digits(numbers_to_index(numbers)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--timesteps", type=int, default=100_000)
+    arguments = parser.parse_args()
+    th.set_num_threads(1)
+
+    energy_model, landscape = fit_energy_model(), load_landscape()
+    game = {"target_class": TARGET_CLASS, "masking": "composition"}
+    env = make_vec_env(256, seed=0, energy_model=energy_model, **game)
+    agent = MaskablePPO("MlpPolicy", env, n_steps=16, batch_size=256, ent_coef=0.02, seed=0, device="cpu")
+    agent.learn(arguments.timesteps)
+    print(f"compositions that the energy model was asked about: {env.env.n_queries:,}")
+
+    distribution = AgentSampler(agent, **game).distribution(TARGET_CLASS)
+    own_class = np.zeros_like(landscape.table_class)
+    real = np.flatnonzero(landscape.table_class)
+    own_class[real] = energy_to_class(energy_model(index_to_numbers(real)))
+    for judge, classes in (("its own energy model", own_class), ("the landscape", landscape.table_class)):
+        metrics = expected_metrics(distribution, classes, target_class=TARGET_CLASS, n_samples=10_000)
+        chance = f"chance: {(classes[real] == TARGET_CLASS).mean():.2%}"
+        print(f"in class {TARGET_CLASS} by {judge}: {metrics['precision']:.2%} ({chance})")
+
+
+if __name__ == "__main__":
+    main()
