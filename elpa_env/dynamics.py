@@ -149,7 +149,8 @@ def action_masks(
             if at least one composition of four different elements can still follow.
         step: (n,) digits set, for callers that know it; one number where it is the same for all.
 
-    A finished composition allows every action, so that no mask is ever empty.
+    A finished composition allows every action, and no state that allowed actions lead to has an empty
+    mask.
     """
     if masking == "digits" and isinstance(step, int):
         return np.full(len(digits), _IN_RANGE_64[step]).view(bool).reshape(-1, N_ACTIONS)
@@ -172,6 +173,7 @@ def apply_actions(
     actions: NDArray[np.integer[Any]],
     *,
     step: NDArray[np.int64] | int | None = None,
+    masks: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """Make one choice each.
 
@@ -179,13 +181,16 @@ def apply_actions(
         digits: (n, 8) unfinished states.
         actions: (n,) 0..7.
         step: (n,) digits set, for callers that know it; one number where it is the same for all.
+        masks: (n, 8) True where an action is allowed, of `action_masks`; by default what is in range.
 
     Returns:
-        (n, 8) the digits after it, and (n,) whether the action was in range; one that was not
+        (n, 8) the digits after it, and (n,) whether the action was allowed; one that was not
         changes nothing and ends the episode.
     """
     step = steps_taken(digits) if step is None else step
     digit = _DIGIT_OF_CHOICE.take(step * N_ACTIONS + actions)
+    if masks is not None:
+        digit *= masks.reshape(-1).take(np.arange(0, digits.size, N_STEPS) + actions)
     after = digits.copy()
     if isinstance(step, int):
         after[:, step] = digit

@@ -140,13 +140,13 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Rewards
     Eq. 12: 0 until the composition is complete; then +1 if its energy class is `target_class`, else
     -1. A composition that does not exist (no element at that row and group) or that repeats an
-    element earns -1, as does an action out of range.
+    element earns -1, as does an action that the mask forbids.
 
     ## Starting State
     All eight choices open.
 
     ## Episode End
-    Terminates after the eighth step, or at once after an action out of range. Never truncates.
+    Terminates after the eighth step, or at once after an action that the mask forbids. Never truncates.
 
     ## Information
     `action_mask`, (8,) int8, 1 = allowed, after every reset and step; all ones once the composition
@@ -177,9 +177,6 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     >>> observation, info = env.reset(seed=0)
 
     ```
-
-    Masks are for the agent to use: the environment ends an episode only at actions out of range, so
-    "digits" and "composition" are the same game.
 
     ## Version History
     - v0: initial version
@@ -229,7 +226,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Open all eight choices, and draw a class if the environment draws one an episode."""
         super().reset(seed=seed)
         if seed is not None:
-            self._key[0], self._episode[0] = seed, 0
+            self._key[0], self._episode[0] = seed % (1 << 64), 0
         elif self._episode[0] == 0:
             self._key[0] = self.np_random.integers(2**63)
         if self.settings.target_class is None or not self._episode[0]:
@@ -248,12 +245,12 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
                 starts afresh.
             ResetNeeded: the episode is over.
         """
-        if not 0 <= action < dynamics.N_ACTIONS:
-            raise InputError(f"action must be 0..{dynamics.N_ACTIONS - 1}, got {action}")
+        if not (isinstance(action, int | np.integer) and 0 <= action < dynamics.N_ACTIONS):
+            action = _one_action(action)
         if not self._running:
             raise gym.error.ResetNeeded("the episode is over: call reset() first")
         step = self._step
-        if _TABLES.legal[step][action]:
+        if self._allows(action):
             self._digits[0, step] = action + 1
             self._observation[step] = _TABLES.scaled[step][action]
             self._step = step = step + 1
@@ -274,21 +271,35 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     def render(self) -> str | NDArray[np.uint8] | None:
         """Text or a picture of the state, as `render_mode` says."""
         if self.render_mode is None:
-            assert self.spec is not None
-            gym.logger.warn(
-                f"render() shows nothing without a render mode: gym.make({self.spec.id!r}, "
-                f"render_mode={RENDER_MODES[0]!r}) for example"
-            )
+            gym.logger.warn(f"render() shows nothing: make the environment with render_mode={RENDER_MODES}")
             return None
         return render_state(
             self.render_mode, self._digits[0], self.action_masks(), self._outcome, self.target_class
         )
+
+    def _allows(self, action: np.int64 | int) -> bool:
+        """Whether an action is allowed in this state."""
+        if self.settings.masking == "digits":
+            return _TABLES.legal[self._step][action]
+        return bool(_composition_mask(self._digits.tobytes())[action])
 
     def _mask(self) -> NDArray[np.int8]:
         """(8,) a fresh copy."""
         if self.settings.masking == "digits":
             return _TABLES.masks[self._step].copy()
         return _composition_mask(self._digits.tobytes()).copy()
+
+
+def _one_action(action: object) -> int:
+    """An action that came as an array of one, as some agents give it.
+
+    Raises:
+        InputError: anything else.
+    """
+    array = np.asarray(action)
+    if array.size != 1 or array.dtype.kind not in "iu" or not 0 <= array.item() < dynamics.N_ACTIONS:
+        raise InputError(f"action must be 0..{dynamics.N_ACTIONS - 1}, got {action!r}")
+    return int(array.item())
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
@@ -49,8 +50,11 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_envs}")
+        if not isinstance(num_envs, int | np.integer) or isinstance(num_envs, bool) or num_envs < 1:
+            raise InputError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
+        modes = [mode.value for mode in AutoresetMode]
+        if autoreset_mode not in (*AutoresetMode, *modes):
+            raise InputError(f"autoreset_mode must be one of {', '.join(modes)}, got {autoreset_mode!r}")
         self.settings = Settings.check(target_class, energy_model, reward, masking, render_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -105,7 +109,9 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         fresh = mask & ~seeded & (self._episode == 0)
         if fresh.any():
             self._key[fresh] = self.np_random.integers(2**63, size=int(fresh.sum()))
-        self._key[seeded] = [s for s, m in zip(seeds, mask, strict=True) if s is not None and m]
+        if any(s is not None and s < 0 for s in seeds):
+            raise InputError(f"seeds must not be negative, got {seeds}")
+        self._key[seeded] = [s % (1 << 64) for s, m in zip(seeds, mask, strict=True) if s is not None and m]
         self._episode[seeded] = 0
         self._restart(mask)
         return self._observe(), self._infos()
@@ -118,14 +124,15 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Make the next choice in every episode.
 
         Raises:
-            InputError: actions of the wrong shape or outside 0..7, an episode that is over, or a
-                failing energy model or reward; `reset` starts afresh.
+            InputError: actions of the wrong shape or outside 0..7, or a failing energy model or
+                reward; `reset` starts afresh.
+            ResetNeeded: an episode is over.
         """
         action = self._checked(actions)
         restarting = self._ended
         if restarting.any():
             if self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._episode.all():
-                raise InputError(
+                raise ResetNeeded(
                     f"{int(restarting.sum())} of {self.num_envs} episodes are over: call reset() first"
                 )
             self._restart(restarting)
@@ -177,7 +184,12 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             self._observation[:, step] = dynamics.scaled_entries(action, step)
         else:
             self._observation.reshape(-1)[self._first_entry + step] = dynamics.scaled_entries(action, step)
-        self._digits, legal = dynamics.apply_actions(self._digits, action, step=step)
+        masks = None if self.settings.masking == "digits" else self.action_masks()
+        if masks is not None:
+            masks[restarting] = False
+        self._digits, legal = dynamics.apply_actions(self._digits, action, step=step, masks=masks)
+        if masks is not None:
+            self._observation[~legal] = self.settings.observe(self._digits[~legal], self._target[~legal])
         self._common = step + 1 if isinstance(step, int) and legal.all() else None
         if self._common is None:
             self._step = step + legal

@@ -246,6 +246,22 @@ class TestMasks:
                 assert (infos["final_info"]["energy_class"] > 0).all()
 
 
+def test_a_masked_action_ends_the_episode():
+    """Row 1 holds H and He alone: group 2 of it is masked, as is H once it is taken."""
+    for actions in ([0, 1], [0, 0, 0, 0], [0, 0, 0, 7, 0]):
+        single, many = ElpasoliteEnv(masking="composition"), ElpasoliteVectorEnv(2, masking="composition")
+        single.reset(seed=0)
+        many.reset(seed=0)
+        for action in actions[:-1]:
+            assert not single.step(action)[2]
+            many.step([action, action])
+        _, reward, terminated, _, info = single.step(actions[-1])
+        assert (reward, terminated, info["energy_class"]) == (-1.0, True, 0)
+        _, rewards, ended, _, _ = many.step([actions[-1]] * 2)
+        assert (rewards == -1).all()
+        assert ended.all()
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
@@ -264,10 +280,13 @@ class TestErrors:
                 make(**kwargs)
 
     def test_wrong_vector_arguments(self):
-        with pytest.raises(InputError, match="num_envs must be at least 1, got 0"):
-            ElpasoliteVectorEnv(0)
+        for bad in (0, -1, 2.5, "3", None, True):
+            with pytest.raises(InputError, match=f"at least 1, got {bad!r}"):
+                ElpasoliteVectorEnv(bad)
+        with pytest.raises(InputError, match="autoreset_mode must be one of .* got 'foo'"):
+            ElpasoliteVectorEnv(1, autoreset_mode="foo")
         env = ElpasoliteVectorEnv(3)
-        with pytest.raises(InputError, match=r"call reset\(\) first"):
+        with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) first"):
             env.step([0, 0, 0])
         env.reset()
         for actions, message in (
@@ -283,11 +302,11 @@ class TestErrors:
         with pytest.raises(InputError, match="3 of them, got 2"):
             env.reset(seed=[1, 2])
 
-    @pytest.mark.parametrize("action", [8, -1])
+    @pytest.mark.parametrize("action", [8, -1, 1.5, "a", None])
     def test_actions_outside_the_space(self, action):
         env = ElpasoliteEnv()
         env.reset()
-        with pytest.raises(InputError, match=f"action must be 0..7, got {action}"):
+        with pytest.raises(InputError, match=f"action must be 0..7, got {action!r}"):
             env.step(action)
 
     @pytest.mark.parametrize(
