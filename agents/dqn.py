@@ -77,7 +77,7 @@ class BoltzmannDQN(DQN):
         backup: "double": the online network chooses the next action and the target network judges
             it (van Hasselt et al. 2016); "max": the target network does both (eq. 13).
         masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
-            environments other than this project's.
+            environments other than this project's; by default the environment's own, "digits" offline.
         target_class: energy class that the agent is trained for, kept with it when it is saved; by
             default the environment's, None if that draws a class for every episode.
         **kwargs: passed on to `stable_baselines3.DQN`.
@@ -93,7 +93,7 @@ class BoltzmannDQN(DQN):
         *,
         beta: float = 5.0,
         backup: Backup = "double",
-        masking: Masking | None = "digits",
+        masking: Masking | Literal["env"] | None = "env",
         target_class: int | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -103,15 +103,22 @@ class BoltzmannDQN(DQN):
         if backup not in get_args(Backup):
             raise InputError(f"backup must be one of {', '.join(get_args(Backup))}, got {backup!r}")
         self.checkpoint_format = CHECKPOINT_FORMAT
+        self.trained_on: dict[str, Any] | None = None
         self.beta = beta
         self.backup = backup
-        self.masking = None if masking is None else check_masking(masking)
+        self.masking: Masking | None = None
+        if masking is not None:
+            self.masking = "digits" if masking == "env" else check_masking(masking)
         self.target_class = None if target_class is None else check_target_class(target_class)
         if env is None and _init_setup_model:
             env = OfflineEnv()
         super().__init__(policy, env, _init_setup_model=_init_setup_model, **kwargs)  # type: ignore[arg-type]
-        if self.target_class is None and self.env is not None and self.env.has_attr("settings"):
-            self.target_class = self.env.get_attr("settings")[0].target_class
+        if self.env is not None and self.env.has_attr("settings"):
+            settings = self.env.get_attr("settings")[0]
+            if self.target_class is None:
+                self.target_class = settings.target_class
+            if masking == "env":
+                self.masking = settings.masking
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed as SB3 does, and the generator that actions are drawn with."""
@@ -262,6 +269,8 @@ class BoltzmannDQN(DQN):
             raise InputError(f"n_updates must be at least 1, got {n_updates}")
         if self.replay_buffer is None or self.replay_buffer.size() == 0:
             raise InputError("there are no episodes to learn from: call set_episodes(training_set) first")
+        if self.env is None:
+            self.set_env(OfflineEnv())
         total, callback = self._setup_learn(n_updates, callback, reset_num_timesteps, tb_log_name)
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total:

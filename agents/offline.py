@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from agents.callbacks import AveragedWeights, ReportProgress
 from agents.dqn import Backup, BoltzmannDQN
+from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, DigitEncoder, Encoding
 from elpa_env.dynamics import Masking
 from elpa_env.training import TrainingSet
@@ -108,6 +109,20 @@ def train_offline(
         tensorboard_log: folder for TensorBoard, as in SB3.
     """
     config = config or DQNConfig()
+    with preserved_generators():
+        model = _agent(training_set, target_class, config, seed, device, tensorboard_log)
+        return model.learn_offline(config.n_updates, _callbacks(config, progress))
+
+
+def _agent(
+    training_set: TrainingSet,
+    target_class: int,
+    config: DQNConfig,
+    seed: int,
+    device: str,
+    tensorboard_log: str | None,
+) -> BoltzmannDQN:
+    """The untrained agent with its episodes."""
     rate = config.learning_rate
     model = BoltzmannDQN(
         BoundedQPolicy,
@@ -127,9 +142,14 @@ def train_offline(
         tensorboard_log=tensorboard_log,
     )
     model.set_episodes(training_set)
+    model.trained_on = training_set.record()
+    return model
+
+
+def _callbacks(config: DQNConfig, progress: Callable[[int, int], None] | None) -> list[BaseCallback]:
     callbacks: list[BaseCallback] = []
     if config.ema_decay:
         callbacks.append(AveragedWeights(config.ema_decay))
     if progress:
         callbacks.append(ReportProgress(progress, config.n_updates))
-    return model.learn_offline(config.n_updates, callbacks)
+    return callbacks

@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann
+from agents.generators import preserved_generators
 from agents.sampling import sample_policy
 from elpa_env.classes import N_CLASSES, check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking, observe
@@ -43,10 +44,11 @@ class AgentSampler:
             "boltzmann" for agents with Q-values and "stochastic" for others.
         beta: inverse temperature β; a `BoltzmannDQN`'s own by default, 5 otherwise.
         masking: what is open, as in the environment; None = everything. By default a
-            `BoltzmannDQN`'s own, "digits" for a MaskablePPO, and None otherwise.
+            `BoltzmannDQN`'s own; for a MaskablePPO that of the environment it still holds, else
+            "digits"; None for other agents.
         target_class: class that the agent was trained for, if it does not know its own as a
             `BoltzmannDQN` does.
-        name: what to call it.
+        name: what to call it; "dqn" or the name of its algorithm by default.
 
     Raises:
         InputError: an agent for another environment, or a mode that it does not have.
@@ -60,7 +62,7 @@ class AgentSampler:
         beta: float | None = None,
         masking: Masking | Literal["own"] | None = "own",
         target_class: int | None = None,
-        name: str = "dqn",
+        name: str | None = None,
     ) -> None:
         shape = getattr(model.observation_space, "shape", None)
         any_class = shape == (N_STEPS + N_CLASSES,)
@@ -78,11 +80,15 @@ class AgentSampler:
             raise InputError(f"a {type(model).__name__} has no Q-values: use stochastic or greedy")
         if self.mode == "stochastic" and has_q:
             raise InputError(f"a {type(model).__name__} has no distribution: use boltzmann or greedy")
-        default = getattr(model, "masking", "digits" if maskable else None)
+        if beta is not None and self.mode != "boltzmann":
+            raise InputError(f"beta is for mode boltzmann, not for {self.mode}: leave it out")
+        if beta is not None and not beta >= 0:
+            raise InputError(f"beta must be at least 0, got {beta}")
+        default = getattr(model, "masking", _masking_of(model) if maskable else None)
         chosen = default if masking == "own" else masking
         own = getattr(model, "target_class", None)
         self.model = model
-        self.name = name
+        self.name = name or ("dqn" if isinstance(model, BoltzmannDQN) else type(model).__name__)
         self.beta = beta if beta is not None else getattr(model, "beta", DEFAULT_BETA)
         self.masking: Masking | None = None if chosen is None else check_masking(chosen)
         self.target_class = None if any_class else own or target_class
@@ -123,7 +129,8 @@ class AgentSampler:
             raise InputError(f"no agent {path}: train one with `elpa train dqn`")
         kind = _algorithm(algorithm or _guess_algorithm(path))
         try:
-            model = kind.load(path, device=device)
+            with preserved_generators():
+                model = kind.load(path, device=device)
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise InputError(f"{path} holds no {kind.__name__}, or is damaged ({reason})") from error
@@ -171,6 +178,14 @@ class AgentSampler:
         return boltzmann(logits, beta)
 
 
+def _masking_of(model: BaseAlgorithm) -> Masking:
+    """The masking of the environment that a freshly trained agent still holds; else "digits"."""
+    env = model.get_env()
+    if env is not None and env.has_attr("settings"):
+        return check_masking(env.get_attr("settings")[0].masking)
+    return "digits"
+
+
 def _logits_of(model: BaseAlgorithm, has_q: bool) -> Callable[[th.Tensor], th.Tensor]:
     """(m, 8) Q-values, or logarithms of the policy's probabilities, of a batch of observations."""
     policy: Any = model.policy
@@ -196,7 +211,7 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
     module, _, attribute = name.partition(":") if ":" in name else ("sb3_contrib", "", name)
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(
             f"unknown algorithm {name!r}: {', '.join(known)}, one of sb3_contrib's "
             f"(pip install 'elpasolite[contrib]'), or your own as module:Class"

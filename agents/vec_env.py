@@ -22,8 +22,8 @@ class ElpasoliteVecEnv(VecEnv):
     """SB3's view of `ElpasoliteVectorEnv`.
 
     `infos[i]` holds `action_mask` and `TimeLimit.truncated`; when episode i ends also
-    `terminal_observation`, `is_success`, `formula`, `numbers`, `energy`, `energy_class`, and
-    `episode` with reward, length and time as SB3's Monitor writes it. The mask then belongs to the
+    `terminal_observation`, `is_success`, `formula`, `numbers`, `energy`, `energy_class`, `n_queries`,
+    and `episode` with reward, length and time as SB3's Monitor writes it. The mask then belongs to the
     episode that ended; that of the new one is in `reset_infos[i]` and in `env_method("action_masks")`.
 
     Args:
@@ -67,7 +67,7 @@ class ElpasoliteVecEnv(VecEnv):
             for mask in np.where(dones[:, None], final["action_mask"], masks)
         ]
         elapsed = round(time.time() - self._started, 6)
-        keys = ("is_success", "formula", "numbers", "energy", "energy_class")
+        keys = ("is_success", "formula", "numbers", "energy", "energy_class", "n_queries")
         columns = {key: final[key] for key in keys}
         for i in np.flatnonzero(dones).tolist():
             last = arrays["final_obs"][i]
@@ -83,11 +83,17 @@ class ElpasoliteVecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute for each environment; they share it."""
+        """An attribute for each environment; but for the masks and the class they share it."""
         if attr_name == "action_masks":
             return [self._mask_of(i) for i in self._get_indices(indices)]
+        which = list(self._get_indices(indices))
+        if attr_name == "target_class":
+            classes = self.env.target_classes
+            return [int(classes[i]) for i in which]
+        if attr_name in ("action_space", "observation_space"):
+            attr_name = f"single_{attr_name}"
         value = getattr(self.env, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        return [value for _ in which]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute, of all environments at once.
@@ -115,6 +121,8 @@ class ElpasoliteVecEnv(VecEnv):
         if method_name == "action_masks":
             masks = self.env.action_masks()
             return [masks[i] for i in which]
+        if method_name == "get_wrapper_attr":
+            return self.get_attr(str(method_args[0]), which)
         if method_name == "render":
             frames = self.env.render() or (None,) * self.num_envs
             return [frames[i] for i in which]
@@ -146,12 +154,14 @@ def make_vec_env(n_envs: int = 1, *, seed: int | None = None, **kwargs: Any) -> 
     Args:
         n_envs: environments.
         seed: of the first; the others get the numbers that follow.
-        **kwargs: arguments of `Elpasolite-v0`.
+        **kwargs: arguments of `Elpasolite-v0`; episodes always restart in the step that ends them.
 
     Raises:
         InputError: an argument that cannot be used.
     """
-    env = ElpasoliteVecEnv(ElpasoliteVectorEnv(n_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs))
+    env = ElpasoliteVecEnv(
+        ElpasoliteVectorEnv(n_envs, **{"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs})
+    )
     if seed is not None:
         env.seed(seed)
     return env

@@ -35,6 +35,8 @@ DFT_FILES: Final = {
 DFT_NAME: Final = "DFT (Faber et al. 2016)"
 CSV_COLUMNS: Final = ("Z_A", "Z_B", "Z_C", "Z_D", "formation_energy_eV_per_atom")
 MAX_BYTES: Final = 1 << 28
+MAX_ENERGY: Final = 25.0
+"""eV/atom; what is larger is in other units."""
 _ATOMS: Final = 10
 _ADVICE: Final = f"run `elpa data fetch`, or set {DATA_DIR_VARIABLE} to a folder that holds train_set.pkl"
 
@@ -78,7 +80,7 @@ def _plain_dtype(spec: object, *_: object) -> np.dtype[Any]:
     text = spec.decode("latin1") if isinstance(spec, bytes) else spec
     if text not in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"):
         raise InputError(f"it holds an array of type {text!r}, and only plain numbers are admitted")
-    return np.dtype(str(text))
+    return np.dtype(str(text), copy=True)  # a copy of its own takes the byte order of the pickle
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
@@ -170,6 +172,7 @@ def _download(address: str) -> bytes:
 
 
 def _find(folder: Path) -> Path | None:
+    """The DFT table in a folder."""
     return next((folder / name for name in DFT_FILES if (folder / name).is_file()), None)
 
 
@@ -199,9 +202,12 @@ def _parse(path: Path, data: bytes) -> EnergyTable:
         numbers, energy = _read_csv(path, data)
     else:
         raise InputError(f"cannot read {path}: a training table is a .csv or a .pkl file")
-    bad = ~np.isfinite(energy)
+    bad = ~(np.abs(energy) <= MAX_ENERGY)
     if bad.any():
-        raise InputError(f"{path}: row {int(bad.argmax()) + 1} has no finite energy")
+        row = int(bad.argmax())
+        raise InputError(
+            f"{path}: row {row + 1} must have an energy within ±{MAX_ENERGY:g} eV/atom, got {energy[row]}"
+        )
     bad = numbers_to_index(numbers) < 0
     if bad.any():
         row = int(bad.argmax())
@@ -223,7 +229,7 @@ def _read_pickle(path: Path, data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
         raise InputError(f"{path} must hold the arrays ANs (n, 4) and FEs (n,)")
     numbers, energy = content["ANs"], content["FEs"]
     arrays = isinstance(numbers, np.ndarray) and isinstance(energy, np.ndarray)
-    if not arrays or numbers.shape != (len(energy), 4) or numbers.dtype.kind not in "iu":
+    if not arrays or energy.ndim != 1 or numbers.shape != (len(energy), 4) or numbers.dtype.kind not in "iu":
         raise InputError(f"{path} must hold integers ANs (n, 4) and numbers FEs (n,)")
     if len(energy) == 0:
         raise InputError(f"{path} has no rows")

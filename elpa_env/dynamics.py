@@ -289,7 +289,8 @@ def _ask(
     try:
         values = np.asarray(function(*arguments), dtype=np.float64)
     except Exception as error:
-        raise InputError(f"{role} {name} failed: {type(error).__name__}: {error}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{role} {name} failed: {type(error).__name__}: {reason}") from error
     if values.shape != (n,):
         raise InputError(
             f"{role} {name} returned shape {values.shape} for {n} compositions: it must return ({n},) {unit}"

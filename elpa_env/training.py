@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,10 @@ class TrainingSet:
         order = np.lexsort((self.energy, self.index))
         micro = np.rint(self.energy[order] * 1e6).astype("<i8")
         return sha256(self.index[order].astype("<i8").tobytes() + micro.tobytes())
+
+    def record(self) -> dict[str, Any]:
+        """What results and checkpoints say of the rows: their name, number and hash."""
+        return {"name": self.name, "rows": len(self), "sha256": self.sha256}
 
     def augmented(self) -> TrainingSet:
         """Add every missing A/B swap, with the energy of the row it mirrors.

@@ -82,6 +82,16 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Compositions that the energy model was asked about so far."""
         return int(self.env_queries.sum())
 
+    @property
+    def masking(self) -> Masking:
+        """What `action_masks` allows."""
+        return self.settings.masking
+
+    @property
+    def target_classes(self) -> NDArray[np.int8]:
+        """(num_envs,) class that each episode aims at."""
+        return self._target.copy()
+
     def reset(
         self,
         *,

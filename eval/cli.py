@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from elpa_env.classes import check_target_class
@@ -77,6 +78,9 @@ def compare(
         list[str] | None,
         typer.Option("--agent", help="Agent (.zip) saved by Stable-Baselines3 to include; repeat for more."),
     ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="Show the exact solutions of the environment as reference lines.")
+    ] = True,
     data: Data = "landscape",
     target_class: TargetClass = 1,
     n_samples: NSamples = 10_000,
@@ -91,12 +95,13 @@ def compare(
     resume: Resume = False,
 ) -> None:
     """Train the models, draw samples from each, and print the paper's table."""
-    from eval.models import MODELS
+    from eval.models import MODELS, REFERENCES
     from eval.report import comparison, write_results
-    from eval.run import Plan, run_plan
+    from eval.run import Plan, check_partial, run_plan
 
+    names = [*(models or MODELS), *map(_agent_path, agents or ()), *(REFERENCES if reference else ())]
     plan = Plan(
-        models=tuple(dict.fromkeys([*(models or MODELS), *map(_agent_path, agents or ())])),
+        models=tuple(dict.fromkeys(names)),
         seeds=_seeds(seed, seeds),
         data=data,
         target_class=target_class,
@@ -106,15 +111,15 @@ def compare(
         augment=augment,
     )
     training_set = plan.check()
-    _check_free(out, overwrite)
-    partial = _partial(out)
-    console.print(f"training set: {training_set.name} ({len(training_set):,} rows)", highlight=False)
+    out, partial = _results_folder(out, overwrite)
+    check_partial(plan, partial, resume=resume, overwrite=overwrite)
+    _print(f"training set: {training_set.name} ({len(training_set):,} rows)")
     with _interruptible(partial):
         results = run_plan(plan, partial, n_jobs=_jobs(jobs), console=console, resume=resume)
         write_results(plan, results, training_set, partial)
     _publish(partial, out)
     console.print(comparison(plan, results, training_set, width=console.width))
-    console.print(f"results in {out}", highlight=False)
+    _print(f"results in {out}")
 
 
 @app.command()
@@ -130,20 +135,20 @@ def reproduce(
     resume: Resume = False,
 ) -> None:
     """Hold a table of the paper against fresh training runs: target, measured, verdict."""
-    from eval.reproduce import reproduce_table
+    from eval.reproduce import make_plan, reproduce_table
+    from eval.run import check_partial
 
-    out = out or Path(f"results-{table.value}")
-    _check_free(out, overwrite)
-    partial = _partial(out)
     _at_least("--seeds", seeds, 0)
     _at_least("--n-samples", n_samples, 0)
+    plan = make_plan(table.value, data=data, n_seeds=seeds, n_samples=n_samples, device=device)
+    training_set = plan.check()
+    out, partial = _results_folder(out or Path(f"results-{table.value}"), overwrite)
+    check_partial(plan, partial, resume=resume, overwrite=overwrite)
     with _interruptible(partial):
         rendered = reproduce_table(
             table.value,
-            data=data,
-            n_seeds=seeds or None,
-            n_samples=n_samples or None,
-            device=device,
+            plan,
+            training_set,
             n_jobs=_jobs(jobs),
             folder=partial,
             console=console,
@@ -151,7 +156,7 @@ def reproduce(
         )
     _publish(partial, out)
     console.print(rendered)
-    console.print(f"results in {out}", highlight=False)
+    _print(f"results in {out}")
 
 
 @app.command()
@@ -174,7 +179,7 @@ def train(
     if not spec.suffix:
         raise InputError(f"{model} needs no training: draw from it with `elpa sample {model}`")
     check_target_class(target_class)
-    _at_least("--seed", seed, 0)
+    _seeds(seed, 1)
     check_device(device)
     if out.suffix != spec.suffix:
         raise InputError(f"the checkpoint of a {model} ends in {spec.suffix}, got {out}")
@@ -184,7 +189,7 @@ def train(
         task = Task(spec.presets[preset], training_set, target_class, seed, device, progress)
         sampler: Any = spec.train(task)
     sampler.save(out)
-    console.print(f"{model} trained on {training_set.name}: {out}", highlight=False)
+    _print(f"{model} trained on {training_set.name}: {out}")
 
 
 @app.command()
@@ -208,8 +213,8 @@ def sample(
 
     check_target_class(target_class)
     _at_least("--n-samples", n_samples, 1)
-    _at_least("--seed", seed, 0)
-    _check_free(out, overwrite)
+    _seeds(seed, 1)
+    _check_free(out, overwrite, file=True)
     training_set = _training_set(data, augment=True)
     sampler = _sampler(model, training_set, target_class, device)
     import numpy as np
@@ -219,7 +224,10 @@ def sample(
         index = np.concatenate([chunk for chunk, _ in chunks])
     table = sample_table(index, training_set=training_set)
     write_text(out, table.to_csv(index=False))
-    console.print(f"{n_samples:,} samples: {out}", highlight=False)
+    _print(f"{n_samples:,} samples: {out}; novelty against: {training_set.name}")
+    trained_on = getattr(getattr(sampler, "model", sampler), "trained_on", None)
+    if trained_on and trained_on["sha256"] != training_set.sha256:
+        _warn(f"the model was trained on other rows ({trained_on['name']}): name them with --data")
 
 
 @app.command()
@@ -239,8 +247,10 @@ def score(
     masking: Annotated[
         str | None, typer.Option(help="Masks for it to sample with: digits, composition or none.")
     ] = None,
-    n_samples: NSamples = 10_000,
-    seed: Seed = 0,
+    n_samples: Annotated[
+        int | None, typer.Option(help="Valid samples to draw from the agent; 10,000 by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of those draws; 0 by default.")] = None,
     device: Device = "cpu",
     target_class: TargetClass = 1,
     data: Data = "landscape",
@@ -248,34 +258,52 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score samples that anybody's model made, or an agent that Stable-Baselines3 saved."""
-    from eval.exact import format_metric
-    from eval.metrics import METRICS
     from eval.samples_csv import read_samples
     from eval.scoring import count_chunks, count_samples, score_tally
 
     check_target_class(target_class)
     if (file is None) == (agent is None):
         raise InputError("name a CSV file to score, or an agent with --agent model.zip")
+    chosen = {"algorithm": algorithm, "mode": mode, "beta": beta, "masking": masking}
+    for option, value in {**chosen, "n-samples": n_samples, "seed": seed}.items():
+        if file is not None and value is not None:
+            raise InputError(f"--{option} goes with --agent, not with a file of samples")
     if out:
-        _check_free(out, overwrite)
+        _check_free(out, overwrite, file=True)
     training_set = _training_set(data, augment=True)
     if file is not None:
-        name = file.name
-        tally = count_chunks(read_samples(file))
+        name, tally = file.name, count_chunks(read_samples(file))
     else:
-        _at_least("--n-samples", n_samples, 1)
-        _at_least("--seed", seed, 0)
-        chosen = {"algorithm": algorithm, "mode": mode, "beta": beta}
-        sampler = _agent(str(agent), target_class, device, masking, chosen)
+        number = 10_000 if n_samples is None else n_samples
+        _at_least("--n-samples", number, 1)
+        (first,) = _seeds(seed or 0, 1)
+        sampler = _agent(str(agent), target_class, device, chosen)
         name = sampler.name
         with _progress_bar("sampling") as progress:
             tally, _ = count_samples(
-                sampler, n_samples, target_class=target_class, seed=seed, progress=progress
+                sampler, number, target_class=target_class, seed=first, progress=progress
             )
     result = score_tally(tally, target_class=target_class, training_set=training_set)
+    console.print(_score_table(name, result, target_class, training_set.name))
+    if out:
+        record = {
+            "schema_version": 1,
+            "file": name,
+            "target_class": target_class,
+            "training_set": {"name": training_set.name, "sha256": training_set.sha256},
+            **result.as_dict(),
+        }
+        write_text(out, json.dumps(record, indent=1))
+
+
+def _score_table(name: str, result: Any, target_class: int, training_set: str) -> Table:
+    """A score as a table of two columns."""
+    from eval.exact import format_metric
+    from eval.metrics import METRICS
+
     table = Table(
-        title=f"{name}: {result.n_valid:,} samples for class {target_class}",
-        caption=f"novelty against: {training_set.name}",
+        title=f"{escape(name)}: {result.n_valid:,} samples for class {target_class}",
+        caption=f"novelty against: {training_set}",
         caption_justify="left",
     )
     table.add_column("")
@@ -289,16 +317,7 @@ def score(
         ("repeated", result.repeated),
     ):
         table.add_row(title, f"{count:,}")
-    console.print(table)
-    if out:
-        record = {
-            "schema_version": 1,
-            "file": name,
-            "target_class": target_class,
-            "training_set": {"name": training_set.name, "sha256": training_set.sha256},
-            **result.as_dict(),
-        }
-        write_text(out, json.dumps(record, indent=1))
+    return table
 
 
 @app.command()
@@ -318,12 +337,12 @@ def solve(
 
     _at_least("--n-samples", n_samples, 1)
     if out:
-        _check_free(out, overwrite)
+        _check_free(out, overwrite, file=True)
     record = solve_class(target_class, beta=beta, gamma=gamma, n_samples=n_samples, masking=masking)
     console.print(exact_table(record))
     if out:
         write_text(out, json.dumps(record, indent=1))
-        console.print(f"results in {out}", highlight=False)
+        _print(f"results in {out}")
 
 
 @data_app.command("fetch")
@@ -335,7 +354,7 @@ def data_fetch(
     """Bring the DFT table into your cache, checked by its hash."""
     from elpa_env.dft import fetch
 
-    console.print(f"DFT table: {fetch(source)}", highlight=False, soft_wrap=True)
+    _print(f"DFT table: {fetch(source)}")
 
 
 @data_app.command("build-landscape")
@@ -425,7 +444,7 @@ def data_info(data: Data = "landscape") -> None:
         table.add_column(str(number), justify="right")
     table.add_row(*(f"{count:,}" for count in training_set.class_counts))
     console.print(table)
-    console.print(f"sha256 {training_set.sha256}", highlight=False)
+    _print(f"sha256 {training_set.sha256}")
 
 
 def _training_set(data: str, augment: bool) -> Any:
@@ -452,13 +471,14 @@ def _agent_path(path: str) -> str:
     return str(Path(path).resolve())
 
 
-def _agent(path: str, target_class: int, device: str, masking: str | None, chosen: dict[str, Any]) -> Any:
+def _agent(path: str, target_class: int, device: str, chosen: dict[str, Any]) -> Any:
     """An agent with the options of the command line."""
     from elpa_env.dynamics import check_masking
     from eval.models import load_agent
     from eval.run import check_device
 
     check_device(device)
+    masking = chosen.pop("masking")
     if masking is not None:
         chosen["masking"] = None if masking == "none" else check_masking(masking)
     sampler = load_agent(_agent_path(path), target_class=target_class, device=device, **chosen)
@@ -474,6 +494,8 @@ def _at_least(option: str, value: int, least: int) -> None:
 def _seeds(first: int, number: int) -> tuple[int, ...]:
     _at_least("--seed", first, 0)
     _at_least("--seeds", number, 1)
+    if first + number > 1 << 32:
+        raise InputError(f"seeds must be below {1 << 32}, got {first + number - 1}")
     return tuple(range(first, first + number))
 
 
@@ -484,16 +506,31 @@ def _jobs(jobs: int) -> int:
     return jobs or int(joblib.cpu_count())
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
-    """Refuse to write where something is, unless told to."""
+def _check_free(out: Path, overwrite: bool, *, file: bool = False) -> None:
+    """Refuse to write where something is, unless told to; and where nothing can be written.
+
+    Args:
+        out: file or folder to write.
+        overwrite: whether what is there may go.
+        file: `out` is to be a file.
+    """
+    if file and out.is_dir():
+        raise InputError(f"{out} is a folder: name a file with --out")
     taken = any(out.iterdir()) if out.is_dir() else out.exists()
     if taken and not overwrite:
         raise InputError(f"{out} is not empty: name another with --out, or pass --overwrite")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise InputError(f"cannot write {out}: {parent} is no folder that you can write to")
 
 
-def _partial(out: Path) -> Path:
-    """Where a run works until it is complete."""
-    return out.with_name(f"{out.name}.partial")
+def _results_folder(out: Path, overwrite: bool) -> tuple[Path, Path]:
+    """The folder for results, and the one beside it where a run works until it is complete."""
+    absolute = out.absolute()
+    if absolute == absolute.parent or absolute in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"--out must be a folder of its own, got {str(out)!r}: the working folder is in it")
+    _check_free(out, overwrite)
+    return out, out.with_name(f"{out.name}.partial")
 
 
 def _publish(partial: Path, out: Path) -> None:
@@ -505,7 +542,10 @@ def _publish(partial: Path, out: Path) -> None:
     if out.exists():
         out.rename(old)
     os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)
 
 
 class _interruptible:
@@ -523,11 +563,8 @@ class _interruptible:
         finished = list((self.partial / "jobs").glob("*.json"))
         if not finished:
             shutil.rmtree(self.partial, ignore_errors=True)
-        else:
-            errors.print(
-                f"{len(finished)} finished models are kept: add --resume to go on from there",
-                highlight=False,
-            )
+        elif issubclass(kind, KeyboardInterrupt):
+            _warn(f"{len(finished)} finished models are kept: add --resume to go on from there")
 
 
 class _progress_bar:
@@ -560,20 +597,38 @@ _INTERRUPTED = 130
 """Exit status of a program that Ctrl-C ended; newer versions of Typer return it themselves."""
 
 
+def _warn(message: str) -> None:
+    """One line on standard error."""
+    errors.print(f"elpa: {message}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print(message: str) -> None:
+    """One line on standard output, names in it taken as they are."""
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        arguments = ["--help"]
+    sys.path.insert(0, "")  # for --algorithm module:Class beside the user
     try:
         status = app(arguments, standalone_mode=False)
     except InputError as error:
-        errors.print(f"elpa: {error}", highlight=False, markup=False, soft_wrap=True)
+        _warn(str(error))
         status = 2
     except UsageError as error:
-        errors.print(f"elpa: {error.format_message()}", highlight=False, markup=False, soft_wrap=True)
+        _warn(error.format_message())
+        status = 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        _warn(f"cannot use {error.filename}: {error.strerror}")
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     if status == _INTERRUPTED:
-        errors.print("elpa: interrupted", highlight=False)
+        _warn("interrupted")
     sys.exit(status or 0)
 
 

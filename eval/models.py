@@ -81,7 +81,8 @@ def _train_dqn(task: Task) -> AgentSampler:
             seed=task.seed,
             device=task.device,
             progress=task.progress,
-        )
+        ),
+        name="dqn",
     )
 
 
@@ -154,6 +155,10 @@ agents with a hard or a soft backup could do.
 """
 
 
+REFERENCES: Final = ("optimal-hard", "optimal-soft")
+"""The exact solutions, shown in every comparison; they see the landscape."""
+
+
 def model_spec(name: str) -> ModelSpec:
     """The model of that name, or the agent in a ``.zip`` file of that path."""
     if name in MODELS:
@@ -222,5 +227,5 @@ def _is_agent(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "policy.pth" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False

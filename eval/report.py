@@ -17,7 +17,7 @@ from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
 from eval.figures import draw_elements, draw_energies, energy_histogram
 from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
-from eval.models import model_spec
+from eval.models import model_spec, short_name
 from eval.paper import TABLE_SAMPLES, TABLES, Figure
 from eval.run import Plan, hardware, versions
 
@@ -193,13 +193,16 @@ def training_js_distance(training_set: TrainingSet, target_class: int) -> float:
 def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> dict[str, Any]:
     landscape = load_landscape()
     models = {
-        name: {
+        short_name(name): {
             "title": model_spec(name).title,
             "mean": {key: figure.mean for key, figure in summarise(group).items()},
             "std": {
                 key: None if np.isnan(figure.std) else figure.std for key, figure in summarise(group).items()
             },
-            "runs": [{k: v for k, v in result.items() if k != "unique_energy_histogram"} for result in group],
+            "runs": [
+                {k: v for k, v in result.items() if k not in ("model", "unique_energy_histogram")}
+                for result in group
+            ],
         }
         for name, group in by_model(results).items()
     }

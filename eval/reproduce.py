@@ -105,13 +105,24 @@ def verdict(value: float, low: float, high: float, text: Callable[[float], str])
     return f"off by {text(low - value if value < low else value - high)}"
 
 
+def make_plan(name: str, *, data: str, n_seeds: int, n_samples: int, device: str) -> Plan:
+    """The runs that a table needs; 0 seeds or samples are the numbers that its targets name."""
+    spec = SPECS[name]
+    return Plan(
+        models=("dqn", "vae", "gan"),
+        seeds=tuple(range(n_seeds or SEEDS)),
+        data=data,
+        target_class=spec.target_class,
+        n_samples=n_samples or spec.n_samples,
+        device=device,
+    )
+
+
 def reproduce_table(
     name: str,
+    plan: Plan,
+    training_set: TrainingSet,
     *,
-    data: str,
-    n_seeds: int | None,
-    n_samples: int | None,
-    device: str,
     n_jobs: int,
     folder: Path,
     console: Console,
@@ -123,21 +134,12 @@ def reproduce_table(
         The table of targets, measured figures and verdicts, also in ``verdicts.md``.
     """
     spec = SPECS[name]
-    plan = Plan(
-        models=("dqn", "vae", "gan"),
-        seeds=tuple(range(n_seeds or SEEDS)),
-        data=data,
-        target_class=spec.target_class,
-        n_samples=n_samples or spec.n_samples,
-        device=device,
-    )
-    training_set = plan.check()
     console.print(f"training set: {training_set.name} ({len(training_set):,} rows)", highlight=False)
     results = run_plan(plan, folder, n_jobs=n_jobs, console=console, resume=resume)
     write_results(plan, results, training_set, folder)
     rows = list(_model_rows(spec, results))
     if name == "table1":
-        rows = [*_data_rows(training_set, data), *rows]
+        rows = [*_data_rows(training_set, plan.data), *rows]
     heading = (
         f"{name}: class {spec.target_class}, {plan.n_samples:,} valid samples, "
         f"{len(plan.seeds)} seeds, preset default"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.files import write_text
+from elpa_env.files import sha256, write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet, load_training_set
 from eval.figures import energy_histogram
@@ -42,6 +41,7 @@ from eval.scoring import count_samples, sample_table, score_tally
 MAX_CSV_ROWS: Final = 1_000_000
 """Samples written to a CSV file; of a larger number the first million."""
 _POLL: Final = 0.2
+_PLAN: Final = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def check_device(device: str) -> None:
     import torch as th
 
     try:
-        th.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        th.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device} is not available here: use --device cpu") from error
 
 
@@ -156,6 +156,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         sampler.save(folder / "models" / f"{name}{spec.suffix}")
     result = {
         "model": model,
+        "file_sha256": sha256(Path(model).read_bytes()) if _is_file(model) else None,
         "seed": seed,
         "config": None if config is None else asdict(config),
         "score": score.as_dict(),
@@ -204,34 +205,62 @@ def run_plan(
     return [results[model, seed] for model in plan.models for seed in plan.seeds]
 
 
+def check_partial(plan: Plan, folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to lose what an interrupted run, or anybody, has left in the working folder.
+
+    Raises:
+        InputError: it holds something, and neither `resume` nor `overwrite` says what to do with it.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / _PLAN).is_file():
+        raise InputError(f"{folder} is in the way and not ours: move it, or name another --out")
+    finished = len(list((folder / "jobs").glob("*.json")))
+    if finished and not resume and not overwrite:
+        raise InputError(
+            f"{folder} holds {finished} finished models: --resume goes on with them, --overwrite drops them"
+        )
+
+
 def _prepare(plan: Plan, folder: Path, resume: bool) -> dict[tuple[str, int], dict[str, Any]]:
     """Results already in `folder`, which is emptied unless it holds runs of this very plan."""
     identity = _identity(plan)
-    path = folder / "plan.json"
-    same = path.is_file() and json.loads(path.read_text(encoding="utf-8")) == identity
-    if not (resume and same):
+    if not (resume and _read_json(folder / _PLAN) == identity):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(folder / "progress", ignore_errors=True)
-    write_text(path, json.dumps(identity))
-    results = [
-        json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "jobs").glob("*.json"))
-    ]
-    return {(result["model"], result["seed"]): result for result in results}
+    write_text(folder / _PLAN, json.dumps(identity))
+    results = [_read_json(file) for file in sorted((folder / "jobs").glob("*.json"))]
+    return {(result["model"], result["seed"]): result for result in results if result}
+
+
+def _read_json(path: Path) -> Any:
+    """What a file holds; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    """Everything that a result depends on, the seeds and models apart."""
-    configs = {name: repr(MODELS[name].presets.get(plan.preset)) for name in sorted(MODELS)}
+    """Everything that the results of a plan depend on."""
+    configs = {name: repr(model_spec(name).presets.get(plan.preset)) for name in plan.models}
     return {
+        "models": {name: sha256(Path(name).read_bytes()) if _is_file(name) else "" for name in plan.models},
         "data": plan.training_set().sha256,
         "target_class": plan.target_class,
         "n_samples": plan.n_samples,
         "preset": plan.preset,
         "device": plan.device,
         "seeds": list(plan.seeds),
-        "configs": hashlib.sha256(json.dumps(configs).encode()).hexdigest(),
+        "configs": configs,
+        "landscape": load_landscape().provenance["sha256"],
         "versions": versions(),
     }
+
+
+def _is_file(name: str) -> bool:
+    """Whether a model of a plan is an agent's file."""
+    return name not in MODELS
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,9 @@ from elpa_env.space import (
 FORMULA_COLUMN: Final = "formula"
 NUMBER_COLUMNS: Final = tuple(f"Z_{site}" for site in SITES)
 _ROWS: Final = 1 << 19
+
+
+_UNREADABLE: Final = (OSError, ValueError, EOFError, zlib.error)
 
 
 def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
@@ -55,7 +61,7 @@ def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
 def _columns(path: Path) -> list[str]:
     try:
         header = [str(c).strip() for c in pd.read_csv(path, nrows=0).columns]
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or "it is not a CSV file with a header"
         raise InputError(f"cannot read {path}: {reason}") from error
     if FORMULA_COLUMN in header:
@@ -71,20 +77,35 @@ def _columns(path: Path) -> list[str]:
 def _frames(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
     """The file in parts, their rows labelled with the lines that they stand on."""
     try:
-        with pd.read_csv(
-            path,
-            usecols=lambda name: str(name).strip() in columns,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            chunksize=_ROWS,
-        ) as frames:
+        with (
+            warnings.catch_warnings(),
+            pd.read_csv(
+                path,
+                index_col=False,
+                usecols=lambda name: str(name).strip() in columns,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                chunksize=_ROWS,
+            ) as frames,
+        ):
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             for number, frame in enumerate(frames):
                 frame.index = pd.RangeIndex(len(frame)) + (number * _ROWS + 2)
                 yield frame.rename(columns=lambda name: str(name).strip())
-    except (ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0].removeprefix("Error tokenizing data. ")
+    except pd.errors.ParserWarning as error:
+        raise InputError(f"{path}, line {_first_long_line(path)} has more fields than the header") from error
+    except _UNREADABLE as error:
+        reason = (str(error).splitlines() or [""])[0].removeprefix("Error tokenizing data. ")
         raise InputError(f"{path} is not a readable CSV file: {reason}") from error
+
+
+def _first_long_line(path: Path) -> int:
+    """The first line with more fields than the header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        width = len(next(lines))
+        return next((lines.line_num for fields in lines if len(fields) > width), 0)
 
 
 def _index(frame: pd.DataFrame) -> NDArray[np.int64]:
@@ -96,7 +117,7 @@ def _index(frame: pd.DataFrame) -> NDArray[np.int64]:
         return index
     try:
         numbers = frame[list(NUMBER_COLUMNS)].to_numpy(str).astype(np.int64)
-    except ValueError:
+    except (ValueError, OverflowError):
         text = frame[list(NUMBER_COLUMNS)].apply(lambda column: column.str.strip())
         whole = text.apply(lambda column: column.str.fullmatch(r"\d{1,3}"))
         numbers = text.where(whole, "-1").to_numpy(str).astype(np.int64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,18 +14,8 @@ import torch as th
 
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
-from elpa_env.training import TrainingSet
 
 FORMAT: Final = 1
-
-
-def training_record(training_set: TrainingSet) -> dict[str, Any]:
-    """What a checkpoint says of the rows behind it."""
-    return {
-        "name": training_set.name,
-        "rows": len(training_set),
-        "sha256": training_set.sha256,
-    }
 
 
 def save_checkpoint(
@@ -41,7 +33,7 @@ def save_checkpoint(
         model: name of the model.
         config: its dataclass of hyperparameters.
         state: its `state_dict`s by name.
-        trained_on: from `training_record`; None before training.
+        trained_on: from `TrainingSet.record`; None before training.
     """
     content = {
         "format": FORMAT,
@@ -52,6 +44,15 @@ def save_checkpoint(
     }
     with atomic_path(path) as temporary:
         th.save(content, temporary)
+
+
+@contextlib.contextmanager
+def checked_content(path: str | Path) -> Iterator[None]:
+    """Turn what fails when a checkpoint's content does not fit into one clear error."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: its content does not fit the model it names") from error
 
 
 def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from elpa_env.classes import N_CLASSES
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
-from generative.checkpoint import load_checkpoint, save_checkpoint, training_record
+from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
 from generative.networks import (
     NEGATIVE_SLOPE,
     Progress,
@@ -106,7 +106,7 @@ class ConditionalVAE:
             optimizer.step()
             if progress and (update % 50 == 0 or update == config.n_updates):
                 progress(update, config.n_updates)
-        self.trained_on = training_record(training_set)
+        self.trained_on = training_set.record()
         return self
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
@@ -129,10 +129,11 @@ class ConditionalVAE:
     def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
         """Read a checkpoint; InputError if it is not a VAE's."""
         content = load_checkpoint(path, model=cls.name)
-        model = cls(VAEConfig(**content["config"]), device=device)
-        model.encoder.load_state_dict(content["state"]["encoder"])
-        model.decoder.load_state_dict(content["state"]["decoder"])
-        model.trained_on = content["trained_on"]
+        with checked_content(path):
+            model = cls(VAEConfig(**content["config"]), device=device)
+            model.encoder.load_state_dict(content["state"]["encoder"])
+            model.decoder.load_state_dict(content["state"]["decoder"])
+            model.trained_on = content["trained_on"]
         return model
 
 

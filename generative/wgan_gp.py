@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from elpa_env.classes import N_CLASSES
 from elpa_env.space import N_STEPS
 from elpa_env.training import ClassBalancedSampler, TrainingSet
-from generative.checkpoint import load_checkpoint, save_checkpoint, training_record
+from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
 from generative.networks import NEGATIVE_SLOPE, Progress, labelled_rows, sample_decoder
 
 _BLOCK = 100
@@ -216,7 +216,7 @@ class ConditionalWGAN:
             if progress and (update % _BLOCK == 0 or update == config.n_updates):
                 progress(update, config.n_updates)
         nn.utils.vector_to_parameters(average, self.generator.parameters())
-        self.trained_on = training_record(training_set)
+        self.trained_on = training_set.record()
         return self
 
     def _random_numbers(self, training_set: TrainingSet) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -264,10 +264,11 @@ class ConditionalWGAN:
     def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
         """Read a checkpoint; InputError if it is not a WGAN's."""
         content = load_checkpoint(path, model=cls.name)
-        model = cls(WGANConfig(**content["config"]), device=device)
-        model.generator.load_state_dict(content["state"]["generator"])
-        model.critic.load_state_dict(content["state"]["critic"])
-        model.trained_on = content["trained_on"]
+        with checked_content(path):
+            model = cls(WGANConfig(**content["config"]), device=device)
+            model.generator.load_state_dict(content["state"]["generator"])
+            model.critic.load_state_dict(content["state"]["critic"])
+            model.trained_on = content["trained_on"]
         return model
 
 

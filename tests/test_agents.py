@@ -60,12 +60,12 @@ class TestAdapter:
                 assert one.dtype == other.dtype
                 np.testing.assert_array_equal(one, other)
             for i, (info, other) in enumerate(zip(infos, expected[3], strict=True)):
-                assert set(other) - {"n_queries"} == set(info)
+                assert set(other) == set(info)
                 np.testing.assert_array_equal(info["action_mask"], other["action_mask"])
                 assert info["TimeLimit.truncated"] is other["TimeLimit.truncated"] is False
                 if dones[i]:
                     np.testing.assert_array_equal(info["terminal_observation"], other["terminal_observation"])
-                    for key in ("is_success", "formula", "numbers", "energy", "energy_class"):
+                    for key in ("is_success", "formula", "numbers", "energy", "energy_class", "n_queries"):
                         np.testing.assert_equal(np.asarray(info[key]), np.asarray(other[key]))
                     assert (info["episode"]["r"], info["episode"]["l"]) == (
                         other["episode"]["r"],
@@ -90,6 +90,10 @@ class TestAdapter:
         env.reset()
         assert env.get_attr("render_mode") == ["ansi"] * 3
         assert [s.target_class for s in env.get_attr("settings", [0, 2])] == [4, 4]
+        assert env.get_attr("target_class") == [4] * 3
+        assert env.get_attr("masking", 1) == ["digits"]
+        assert env.get_attr("action_space")[0] == gym.spaces.Discrete(8)
+        assert env.env_method("get_wrapper_attr", "masking") == ["digits"] * 3
         assert not env.has_attr("nonsense")
         assert env.env_is_wrapped(Monitor) == [True] * 3
         assert env.env_is_wrapped(gym.wrappers.TimeLimit, 1) == [False]
@@ -196,6 +200,21 @@ class TestSampler:
         for env in (make_vec_env(2, target_class=7), gym.make("Elpasolite-v0", target_class=7)):
             assert BoltzmannDQN("MlpPolicy", env, **OFF_POLICY).target_class == 7
 
+    def test_masks_are_those_of_the_environment(self):
+        for kind in ("MaskablePPO", "BoltzmannDQN"):
+            model = KINDS[kind](make_vec_env(4, seed=0, masking="composition"))
+            assert AgentSampler(model, target_class=1).masking == "composition"
+
+    def test_global_generators_are_left_alone(self, trained, small_set, tmp_path):
+        trained["DQN"].save(tmp_path / "dqn.zip")
+        np.random.seed(0)  # noqa: NPY002 - the global generator is what is watched
+        th.manual_seed(0)
+        before = np.random.get_state()[1].copy(), th.get_rng_state().clone()  # noqa: NPY002
+        AgentSampler.load(tmp_path / "dqn.zip", target_class=1)
+        train_offline(small_set, 1, TINY["dqn"], seed=3)
+        assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+        assert (th.get_rng_state() == before[1]).all()
+
     def test_errors(self, trained, tmp_path):
         with pytest.raises(InputError, match="name the class"):
             AgentSampler(trained["PPO"])
@@ -203,6 +222,11 @@ class TestSampler:
             AgentSampler(trained["PPO"], target_class=1, mode="boltzmann")
         with pytest.raises(InputError, match="DQN has no distribution"):
             AgentSampler(trained["DQN"], target_class=1, mode="stochastic")
+        with pytest.raises(InputError, match="beta is for mode boltzmann"):
+            AgentSampler(trained["PPO"], target_class=1, beta=3)
+        for beta in (float("nan"), -2):
+            with pytest.raises(InputError, match=f"beta must be at least 0, got {beta}"):
+                AgentSampler(trained["DQN"], target_class=1, beta=beta)
         with pytest.raises(InputError, match="mode must be one of"):
             AgentSampler(trained["DQN"], target_class=1, mode="best")
         with pytest.raises(InputError, match="trained on Elpasolite-v0"):
@@ -212,6 +236,9 @@ class TestSampler:
             AgentSampler.load(tmp_path / "ppo.zip", algorithm="DQN")
         with pytest.raises(InputError, match="unknown algorithm 'Nothing'"):
             AgentSampler.load(tmp_path / "ppo.zip", algorithm="Nothing")
+        for odd in (":x", ".a:B", "nothing:X"):
+            with pytest.raises(InputError, match="unknown algorithm"):
+                AgentSampler.load(tmp_path / "ppo.zip", algorithm=odd)
         with pytest.raises(InputError, match="no Stable-Baselines3 algorithm"):
             AgentSampler.load(tmp_path / "ppo.zip", algorithm="collections:Counter")
         custom = AgentSampler.load(
@@ -318,6 +345,19 @@ class TestBoltzmann:
         assert parts.num_timesteps == 20
         for one, other in zip(whole.q_net.parameters(), parts.q_net.parameters(), strict=True):
             assert th.equal(one, other)
+
+    def test_a_saved_agent_goes_on_learning_offline(self, small_set, tmp_path):
+        agent = train_offline(small_set, 1, TINY["dqn"])
+        assert agent.trained_on == small_set.record()
+        agent.save(tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip")
+        assert again.trained_on == small_set.record()
+        again.set_episodes(small_set)
+        before = [parameter.detach().clone() for parameter in again.q_net.parameters()]
+        again.learn_offline(5, reset_num_timesteps=False)
+        assert again.num_timesteps == TINY["dqn"].n_updates + 5
+        pairs = zip(again.q_net.parameters(), before, strict=True)
+        assert any((one != other).any() for one, other in pairs)
 
     @pytest.mark.parametrize(
         ("kwargs", "message"),
