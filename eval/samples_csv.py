@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,24 +76,19 @@ def _columns(path: Path) -> list[str]:
 def _frames(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
     """The file in parts, their rows labelled with the lines that they stand on."""
     try:
-        with (
-            warnings.catch_warnings(),
-            pd.read_csv(
-                path,
-                index_col=False,
-                usecols=lambda name: str(name).strip() in columns,
-                dtype=str,
-                keep_default_na=False,
-                skip_blank_lines=False,
-                chunksize=_ROWS,
-            ) as frames,
-        ):
-            warnings.simplefilter("error", pd.errors.ParserWarning)
+        with pd.read_csv(
+            path, dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=_ROWS
+        ) as frames:
             for number, frame in enumerate(frames):
+                if not isinstance(frame.index, pd.RangeIndex):
+                    # a first row longer than the header: pandas takes its first fields for labels
+                    line = _first_long_line(path)
+                    raise InputError(f"{path}, line {line} has more fields than the header")
+                frame.columns = pd.Index([str(name).strip() for name in frame.columns])
                 frame.index = pd.RangeIndex(len(frame)) + (number * _ROWS + 2)
-                yield frame.rename(columns=lambda name: str(name).strip())
-    except pd.errors.ParserWarning as error:
-        raise InputError(f"{path}, line {_first_long_line(path)} has more fields than the header") from error
+                yield frame[columns]
+    except InputError:
+        raise
     except _UNREADABLE as error:
         reason = (str(error).splitlines() or [""])[0].removeprefix("Error tokenizing data. ")
         raise InputError(f"{path} is not a readable CSV file: {reason}") from error

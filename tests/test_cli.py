@@ -107,6 +107,72 @@ class TestCompare:
             assert a.read_text() == b.read_text()
         assert {path.name for path in tmp_path.iterdir()} == {"r", "whole"}
 
+    def test_finished_models_of_an_interrupted_run_are_not_lost(self, run, tmp_path, monkeypatch):
+        def interrupt(task):
+            raise KeyboardInterrupt
+
+        vae = models.MODELS["vae"]
+        monkeypatch.setitem(models.MODELS, "vae", replace(vae, train=interrupt))
+        chosen = ("--no-reference", "--out", "r", "--model", "gan", "--model", "vae")
+        assert run(*COMPARE, *chosen)[0] == 130
+        monkeypatch.setitem(models.MODELS, "vae", vae)
+        status, _, err = run(*COMPARE, *chosen)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "holds 1 finished models: --resume goes on with them" in err
+        # another plan resumes nothing of it and publishes nothing of it
+        other = ("--no-reference", "--out", "r", "--model", "random", "--resume")
+        assert run(*COMPARE, *other)[0] == 0
+        assert {path.name for path in (tmp_path / "r").glob("*.csv")} == {"samples_random.csv"}
+        assert not (tmp_path / "r" / "models").exists()
+
+    def test_a_folder_in_the_way_is_left_alone(self, run, tmp_path):
+        (tmp_path / "mine.partial").mkdir()
+        (tmp_path / "mine.partial" / "thesis.txt").write_text("x")
+        status, _, err = run(*COMPARE, "--model", "random", "--out", "mine")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "not ours" in err
+        assert (tmp_path / "mine.partial" / "thesis.txt").read_text() == "x"
+
+    def test_a_file_is_replaced_by_results(self, run, tmp_path):
+        (tmp_path / "r").write_text("x")
+        chosen = ("--model", "random", "--no-reference", "--out", "r", "--overwrite")
+        assert run(*COMPARE, *chosen)[0] == 0
+        assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+    def test_reference_lines_stand_in_every_comparison(self, run):
+        status, out, _ = run(*COMPARE, "--model", "random", "--out", "r")
+        assert status == 0
+        assert "optimal soft" in out
+        assert "optimal hard" in out
+
+    def test_agents_of_the_user(self, run, tmp_path):
+        for seed in (0, 1):
+            training = ("train", "dqn", "--preset", "quick", "--seed", seed)
+            assert run(*training, "--out", f"agent{seed}.zip")[0] == 0
+        chosen = ("--model", "random", "--no-reference", "--out", "r")
+        agents = ("--agent", "agent0.zip", "--agent", "agent1.zip")
+        status, out, _ = run(*COMPARE, *chosen, *agents)
+        assert status == 0
+        assert "agent0" in out
+        record = json.loads((tmp_path / "r" / "metrics.json").read_text())
+        assert set(record["models"]) == {"random", "agent0", "agent1"}
+        hashes = {record["models"][f"agent{i}"]["runs"][0]["file_sha256"] for i in (0, 1)}
+        assert len(hashes) == 2
+        assert len(pd.read_csv(tmp_path / "r" / "samples_agent1.csv")) == 300
+        status, out, _ = run("score", "--agent", "agent0.zip", "--n-samples", 200, "--beta", 2)
+        assert status == 0
+        assert "agent0: 200 samples for class 1" in out
+        for wrong, message in (
+            (("--agent", "agent0.zip", "--target-class", 5), "trained for class 1, not 5"),
+            (("--agent", "none.zip"), "no agent none.zip"),
+            (("--agent", "agent0.zip", "--beta", "nan"), "beta must be at least 0, got nan"),
+            (("--agent", "agent0.zip", "--masking", "all"), "masking must be one of"),
+            (("--agent", "agent0.zip", "--mode", "stochastic"), "has no distribution"),
+        ):
+            status, _, err = run("score", *wrong)
+            assert (status, err.count("\n")) == (2, 1)
+            assert message in err
+
     def test_interrupted_before_anything_is_finished(self, run, tmp_path, monkeypatch):
         def interrupt(task):
             raise KeyboardInterrupt
@@ -139,6 +205,16 @@ class TestCompare:
         (("sample", "none.pt", "--out", "x.csv"), "no checkpoint none.pt"),
         (("sample", "random", "--out", "x.csv", "--n-samples", 0), "at least 1, got 0"),
         (("score", "none.csv"), "cannot read none.csv"),
+        (("score",), "name a CSV file to score, or an agent"),
+        (("score", "none.csv", "--beta", 3), "--beta goes with --agent"),
+        (("score", "none.csv", "--n-samples", 3), "--n-samples goes with --agent"),
+        (("compare", "--out", "."), "--out must be a folder of its own"),
+        (("compare", "--seed", 1 << 32), f"seeds must be below {1 << 32}"),
+        (("train", "vae", "--out", "/proc/none/m.pt"), "cannot write /proc/none/m.pt"),
+        (("train", "dqn", "--out", "x.zip", "--seed", 1 << 32), "seeds must be below"),
+        (("sample", "random", "--out", "/tmp"), "/tmp is a folder"),
+        (("solve", "--beta", "nan"), "beta must be"),
+        (("data", "fetch", "--from", "none"), "cannot read none"),
         (("solve", "--target-class", 11), "target_class must be 1..10, got 11"),
         (("solve", "--beta", 0), "beta must be 1e-6..1e6, got 0.0"),
         (("solve", "--beta", "x"), "--beta"),
@@ -187,6 +263,12 @@ class TestSmallCommands:
         assert record["n_valid"] == 200
         table = pd.read_csv(tmp_path / "s.csv")
         assert record["precision"] == pytest.approx((table["energy_class"] == 1).mean())
+        other = tmp_path / "other.csv"
+        other.write_text("Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n13,11,19,9,-2.9\n")
+        status, out, err = run("sample", "m.pt", "--n-samples", 20, "--data", "other.csv", "--out", "t.csv")
+        assert status == 0
+        assert "novelty against: other.csv" in out
+        assert "trained on other rows (embedded" in err
         for again in (("sample", "m.pt", "--out", "s.csv"), ("train", "vae", "--out", "m.pt")):
             status, _, err = run(*again)
             assert (status, "--overwrite" in err) == (2, True)

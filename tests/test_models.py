@@ -124,6 +124,15 @@ def test_checkpoints_of_another_model_class_or_version(samplers, tmp_path):
     th.save({**content, "format": 0}, tmp_path / "old.pt")
     with pytest.raises(InputError, match="has format 0"):
         ConditionalVAE.load(tmp_path / "old.pt")
+    for broken in (
+        {"config": {"nonsense": 1}},
+        {"state": {}},
+        {"state": {"encoder": {}, "decoder": {}}},
+        {"model": "gan"},
+    ):
+        th.save({**content, **broken}, tmp_path / "broken.pt")
+        with pytest.raises(InputError, match="is damaged"):
+            load_sampler(tmp_path / "broken.pt")
     samplers["dqn"].model.checkpoint_format = 0
     samplers["dqn"].save(tmp_path / "old.zip")
     samplers["dqn"].model.checkpoint_format = 1

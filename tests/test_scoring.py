@@ -114,7 +114,11 @@ class TestCSV:
             ("Z_A,Z_B,Z_C,Z_D\n13,11,19.5,9\n", "line 2: unknown element: '19.5'"),
             ("Z_A,Z_B,Z_C,Z_D\n13,13,19,9\n", "line 2: element 13 stands twice"),
             ("Z_A,Z_B,Z_C,Z_D\n13,11,,9\n", "line 2: unknown element: ''"),
-            ("formula,x\nAlNaK2F6,1,2,3\n", "not a readable CSV|not of the form"),
+            ("formula,x\nAlNaK2F6,1,2,3\n", "line 2 has more fields than the header"),
+            ("formula,x\nAlNaK2F6,LiNaK2F6,x\n", "line 2 has more fields than the header"),
+            ("Z_A,Z_B,Z_C,Z_D\n13,11,19,9,17\n", "line 2 has more fields than the header"),
+            ("formula,x\nAlNaK2F6,1\nAlNaK2F6,1,2\n", "not a readable CSV file: .*line 3"),
+            ("Z_A,Z_B,Z_C,Z_D\n99999999999999999999999,11,19,9\n", "line 2: unknown element"),
         ],
     )
     def test_bad_files(self, tmp_path, text, match):
@@ -128,6 +132,14 @@ class TestCSV:
             list(read_samples(tmp_path / "x.csv"))
         with pytest.raises(InputError, match="No such file"):
             list(read_samples(tmp_path / "none.csv"))
+
+    @pytest.mark.parametrize(
+        "text", ["\ufeffformula\r\nAlNaK2F6\r\n", '"formula"\n"AlNaK2F6"\n', " formula \n AlNaK2F6 \n"]
+    )
+    def test_what_spreadsheets_write(self, tmp_path, text):
+        (tmp_path / "s.csv").write_bytes(text.encode())
+        (index,) = read_samples(tmp_path / "s.csv")
+        assert space.index_to_formula(index).tolist() == ["AlNaK2F6"]
 
     @pytest.mark.slow
     def test_one_bad_line_of_a_million_is_named(self, tmp_path):

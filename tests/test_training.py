@@ -130,6 +130,14 @@ class TestHostile:
         np.testing.assert_array_equal(own.index, rows)
         np.testing.assert_allclose(own.energy, embedded.energy[:50])
 
+    def test_byte_order_is_kept(self, tmp_path, embedded):
+        numbers = index_to_numbers(embedded.index[:20])
+        content = {"ANs": numbers.astype(">i4"), "FEs": (embedded.energy[:20] * 10).astype(">f8")}
+        (tmp_path / "big.pkl").write_bytes(pickle.dumps(content, 2))
+        own = load_training_set(tmp_path / "big.pkl", augment=False)
+        np.testing.assert_array_equal(own.index, embedded.index[:20])
+        np.testing.assert_allclose(own.energy, embedded.energy[:20])
+
     @pytest.mark.parametrize(
         ("name", "content", "match"),
         [
@@ -152,6 +160,9 @@ class TestHostile:
                 HEADER + b"1,26,3,4,0\n",
                 "row 1 is no composition",
             ),
+            ("a.pkl", pickle.dumps({"ANs": np.zeros((1, 4), int), "FEs": np.array(1.0)}, 4), "must hold"),
+            ("a.pkl", pickle.dumps({"ANs": np.zeros((2, 4), int), "FEs": np.ones((2, 1))}, 4), "must hold"),
+            ("a.csv", HEADER + b"1,3,4,5,1e300\n", "within ±25 eV/atom, got 1e.300"),
             ("a.txt", b"x", "is a .csv or a .pkl"),
         ],
     )
