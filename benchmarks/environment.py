@@ -108,6 +108,20 @@ def make_times() -> tuple[float, float]:
     return first, later
 
 
+def import_seconds() -> float:
+    """Seconds that `import elpa_env` takes once numpy, pandas and gymnasium are there."""
+    code = (
+        "import numpy, pandas, gymnasium, time; t = time.perf_counter(); import elpa_env;"
+        "print(time.perf_counter() - t)"
+    )
+    run = [sys.executable, "-c", code]
+    return float(
+        np.median(
+            [float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+        )
+    )
+
+
 def memory_per_environment() -> float:
     """Bytes that one more environment costs a vector environment, after a step."""
 
@@ -152,6 +166,7 @@ def main() -> None:
     first, later = make_times()
     print(f"\nfirst gym.make and reset after import: {first:.3f} s (target 0.3 s)")
     print(f"later ones: {later * 1e3:.2f} ms (target 5 ms)")
+    print(f"import of elpa_env beyond its dependencies: {import_seconds():.3f} s (target 0.5 s)")
     print(f"memory of one more environment in a vector: {memory_per_environment():.0f} bytes (target 1,024)")
 
 

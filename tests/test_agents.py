@@ -167,6 +167,17 @@ class TestEveryAgent:
         np.testing.assert_allclose(first, expected, atol=5 * np.sqrt(0.25 / 100_000))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [PPO, A2C, DQN, QRDQN, MaskablePPO, BoltzmannDQN])
+def test_defaults_train_without_warnings(kind):
+    """Every argument left as the library has it, on the adapter and on SB3's own environments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for env in (make_vec_env(4), sb3_make_vec_env("Elpasolite-v0", n_envs=2)):
+            model = kind("MlpPolicy", env, device="cpu").learn(600)
+            assert model.num_timesteps >= 600
+
+
 class TestSampler:
     def test_is_the_policy_itself(self, trained):
         """Against SB3's own predict, state by state."""
