@@ -19,6 +19,7 @@ from rich.table import Table
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.files import write_text
+from eval.progress import progress_bar
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Wrong usage, in whatever copy of Click this version of Typer works with."""
@@ -49,6 +50,13 @@ Seed = Annotated[int, typer.Option(help="First seed.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds; results become mean ± standard deviation.")]
 Preset = Annotated[str, typer.Option(help="Hyperparameters: quick, default or paper.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or another torch device.")]
+AgentMasking = Annotated[
+    str | None,
+    typer.Option(
+        help="Masks for the agent to sample with: digits, composition or none; "
+        "by default those that it is known to have learned with."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the models that an interrupted run finished.")
@@ -78,6 +86,7 @@ def compare(
         list[str] | None,
         typer.Option("--agent", help="Agent (.zip) saved by Stable-Baselines3 to include; repeat for more."),
     ] = None,
+    masking: AgentMasking = None,
     reference: Annotated[
         bool, typer.Option(help="Show the exact solutions of the environment as reference lines.")
     ] = True,
@@ -109,6 +118,7 @@ def compare(
         preset=preset,
         device=device,
         augment=augment,
+        masking=masking,
     )
     training_set = plan.check()
     out, partial = _results_folder(out, overwrite)
@@ -185,7 +195,7 @@ def train(
         raise InputError(f"the checkpoint of a {model} ends in {spec.suffix}, got {out}")
     _check_free(out, overwrite)
     training_set = _training_set(data, augment)
-    with _progress_bar(f"training {model}") as progress:
+    with progress_bar(console, f"training {model}") as progress:
         task = Task(spec.presets[preset], training_set, target_class, seed, device, progress)
         sampler: Any = spec.train(task)
     sampler.save(out)
@@ -219,7 +229,7 @@ def sample(
     sampler = _sampler(model, training_set, target_class, device)
     import numpy as np
 
-    with _progress_bar("sampling") as progress:
+    with progress_bar(console, "sampling") as progress:
         chunks = draw_valid(sampler, n_samples, target_class=target_class, seed=seed, progress=progress)
         index = np.concatenate([chunk for chunk, _ in chunks])
     table = sample_table(index, training_set=training_set)
@@ -244,9 +254,7 @@ def score(
     ] = None,
     mode: Annotated[str | None, typer.Option(help="How it acts: stochastic, greedy or boltzmann.")] = None,
     beta: Annotated[float | None, typer.Option(help="Inverse temperature for boltzmann.")] = None,
-    masking: Annotated[
-        str | None, typer.Option(help="Masks for it to sample with: digits, composition or none.")
-    ] = None,
+    masking: AgentMasking = None,
     n_samples: Annotated[
         int | None, typer.Option(help="Valid samples to draw from the agent; 10,000 by default.")
     ] = None,
@@ -279,7 +287,7 @@ def score(
         (first,) = _seeds(seed or 0, 1)
         sampler = _agent(str(agent), target_class, device, chosen)
         name = sampler.name
-        with _progress_bar("sampling") as progress:
+        with progress_bar(console, "sampling") as progress:
             tally, _ = count_samples(
                 sampler, number, target_class=target_class, seed=first, progress=progress
             )
@@ -419,7 +427,7 @@ def data_export(
     name = data if ours else Path(data).resolve().stem
     _check_free(dataset_folder(out, name, target_class), overwrite)
     training_set = _training_set(data, augment=True)
-    with _progress_bar(f"writing {form.value}") as progress:
+    with progress_bar(console, f"writing {form.value}") as progress:
         folder = export_minari(
             training_set,
             out,
@@ -473,17 +481,11 @@ def _agent_path(path: str) -> str:
 
 def _agent(path: str, target_class: int, device: str, chosen: dict[str, Any]) -> Any:
     """An agent with the options of the command line."""
-    from elpa_env.dynamics import check_masking
     from eval.models import load_agent
     from eval.run import check_device
 
     check_device(device)
-    masking = chosen.pop("masking")
-    if masking is not None:
-        chosen["masking"] = None if masking == "none" else check_masking(masking)
-    sampler = load_agent(_agent_path(path), target_class=target_class, device=device, **chosen)
-    sampler.check_class(target_class)
-    return sampler
+    return load_agent(_agent_path(path), target_class=target_class, device=device, **chosen)
 
 
 def _at_least(option: str, value: int, least: int) -> None:
@@ -565,32 +567,6 @@ class _interruptible:
             shutil.rmtree(self.partial, ignore_errors=True)
         elif issubclass(kind, KeyboardInterrupt):
             _warn(f"{len(finished)} finished models are kept: add --resume to go on from there")
-
-
-class _progress_bar:
-    """One bar with time left, as a callback of done and total."""
-
-    def __init__(self, title: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.bars = Progress(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bars.add_task(title, total=1)
-
-    def __enter__(self) -> Any:
-        self.bars.start()
-        return lambda done, total: self.bars.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
 
 
 _INTERRUPTED = 130

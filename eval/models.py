@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from agents.offline import DQNConfig, train_offline
 from agents.sampler import AgentSampler
+from elpa_env.dynamics import check_masking
 from elpa_env.errors import InputError
 from elpa_env.sampler import Sampler
 from elpa_env.solve import Backup, OptimalSampler
@@ -159,11 +160,20 @@ REFERENCES: Final = ("optimal-hard", "optimal-soft")
 """The exact solutions, shown in every comparison; they see the landscape."""
 
 
-def model_spec(name: str) -> ModelSpec:
-    """The model of that name, or the agent in a ``.zip`` file of that path."""
+def model_spec(name: str, masking: str | None = None) -> ModelSpec:
+    """The model of that name, or the agent in a ``.zip`` file of that path.
+
+    Args:
+        name: of a model, or the path.
+        masking: of an agent, see `load_agent`.
+    """
     if name in MODELS:
         return MODELS[name]
-    return ModelSpec(title=short_name(name), train=_load_agent(name), presets={})
+
+    def load(task: Task) -> AgentSampler:
+        return load_agent(name, target_class=task.target_class, masking=masking, device=task.device)
+
+    return ModelSpec(title=short_name(name), train=load, presets={})
 
 
 def short_name(name: str) -> str:
@@ -171,18 +181,25 @@ def short_name(name: str) -> str:
     return name if name in MODELS else Path(name).stem
 
 
-def _load_agent(path: str) -> Callable[[Task], AgentSampler]:
-    def load(task: Task) -> AgentSampler:
-        sampler = load_agent(path, target_class=task.target_class, device=task.device)
-        sampler.check_class(task.target_class)
-        return sampler
+def load_agent(
+    path: str | Path, *, target_class: int, masking: str | None = None, **kwargs: Any
+) -> AgentSampler:
+    """Load any SB3 agent for a class; one that does not know its own is taken to be for that.
 
-    return load
+    Args:
+        path: the ``.zip`` file.
+        target_class: 1..10.
+        masking: what it may choose from: "digits", "composition" or "none"; None leaves it to the agent.
+        **kwargs: of `AgentSampler.load`.
 
-
-def load_agent(path: str | Path, *, target_class: int, **kwargs: Any) -> AgentSampler:
-    """Load any SB3 agent; one that does not know its class is taken to be for `target_class`."""
-    return AgentSampler.load(path, target_class=target_class, name=short_name(str(path)), **kwargs)
+    Raises:
+        InputError: the file holds no such agent.
+    """
+    if masking is not None:
+        kwargs["masking"] = None if masking == "none" else check_masking(masking)
+    sampler = AgentSampler.load(path, target_class=target_class, name=short_name(str(path)), **kwargs)
+    sampler.check_class(target_class)
+    return sampler
 
 
 def check_model(name: str, preset: str = "default") -> ModelSpec:

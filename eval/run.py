@@ -18,7 +18,6 @@ from typing import Any, Final
 import joblib
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
@@ -36,6 +35,7 @@ from eval.models import (
     model_spec,
     short_name,
 )
+from eval.progress import progress_bars
 from eval.scoring import count_samples, sample_table, score_tally
 
 MAX_CSV_ROWS: Final = 1_000_000
@@ -57,6 +57,7 @@ class Plan:
         preset: "quick", "default" or "paper".
         device: "cpu", "cuda" or another torch device.
         augment: add the missing A/B swaps to the training set.
+        masking: what agents of the user may choose from, see `eval.models.load_agent`.
     """
 
     models: tuple[str, ...]
@@ -67,6 +68,7 @@ class Plan:
     preset: str = "default"
     device: str = "cpu"
     augment: bool = True
+    masking: str | None = None
 
     def check(self) -> TrainingSet:
         """Check every value and load the training set.
@@ -77,7 +79,7 @@ class Plan:
         check_target_class(self.target_class)
         for name in self.models:
             if name.endswith(".zip"):
-                load_agent(name, target_class=self.target_class).check_class(self.target_class)
+                load_agent(name, target_class=self.target_class, masking=self.masking)
             else:
                 check_model(name, self.preset)
         if len({short_name(name) for name in self.models}) < len(self.models):
@@ -124,7 +126,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     th.set_num_threads(1)
     name = f"{short_name(model)}-{seed}"
     training_set = plan.training_set()
-    spec = model_spec(model)
+    spec = model_spec(model, plan.masking)
     config = spec.presets.get(plan.preset)
     started = time.perf_counter()
     task = Task(
@@ -250,6 +252,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "target_class": plan.target_class,
         "n_samples": plan.n_samples,
         "preset": plan.preset,
+        "masking": plan.masking,
         "device": plan.device,
         "seeds": list(plan.seeds),
         "configs": configs,
@@ -268,16 +271,7 @@ def _progress_display(
     plan: Plan, todo: list[tuple[str, int]], folder: Path, console: Console
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Bars with time left on a terminal, one line a finished job elsewhere."""
-    bars = Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    bars = progress_bars(console)
     tasks = {
         f"{short_name(model)}-{seed}": bars.add_task(f"{short_name(model)} seed {seed}", total=1)
         for model, seed in todo

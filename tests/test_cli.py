@@ -159,6 +159,14 @@ class TestCompare:
         hashes = {record["models"][f"agent{i}"]["runs"][0]["file_sha256"] for i in (0, 1)}
         assert len(hashes) == 2
         assert len(pd.read_csv(tmp_path / "r" / "samples_agent1.csv")) == 300
+        status, out, _ = run(*COMPARE, *chosen, *agents, "--overwrite", "--masking", "composition")
+        assert status == 0
+        masked = json.loads((tmp_path / "r" / "metrics.json").read_text())
+        for name, least in (("agent0", 1.0), ("random", 1.0)):
+            assert masked["models"][name]["runs"][0]["score"]["valid_fraction"] == least
+        assert record["models"]["agent0"]["runs"][0]["score"]["valid_fraction"] < 1
+        status, _, err = run(*COMPARE, *chosen, *agents, "--overwrite", "--masking", "all")
+        assert (status, err.count("\n")) == (2, 1)
         status, out, _ = run("score", "--agent", "agent0.zip", "--n-samples", 200, "--beta", 2)
         assert status == 0
         assert "agent0: 200 samples for class 1" in out
