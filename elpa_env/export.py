@@ -91,22 +91,7 @@ def export_minari(
     spec = copy.deepcopy(gym.spec(_ENV_ID))
     spec.kwargs = {"target_class": target_class}
     env = ElpasoliteEnv(target_class)
-    metadata = {
-        "dataset_id": dataset_id(name, target_class),
-        "minari_version": version,
-        "algorithm_name": "none: every row of a training set as one episode",
-        "description": _describe(training_set, target_class, citation),
-        "total_episodes": len(training_set),
-        "total_steps": len(training_set) * N_STEPS,
-        "target_class": target_class,
-        "training_set": {
-            "name": training_set.name,
-            "rows": len(training_set),
-            "sha256": training_set.sha256,
-        },
-    }
-    if citation is not None:
-        metadata |= {"author": set(AUTHORS), "citation": citation}
+    metadata = _metadata(training_set, name, target_class, citation, version)
     # Absolute, because Minari fails to measure the size of a dataset at a relative path.
     with atomic_folder(folder.absolute()) as temporary:
         storage = storage_class.new(
@@ -138,6 +123,25 @@ def _import_minari() -> tuple[Any, Any, str]:
             "pip install 'elpasolite[minari]'"
         ) from error
     return h5py, MinariStorage, str(minari.__version__)
+
+
+def _metadata(
+    training_set: TrainingSet, name: str, target_class: int, citation: str | None, version: str
+) -> dict[str, Any]:
+    """What Minari keeps of a dataset beside its episodes."""
+    metadata: dict[str, Any] = {
+        "dataset_id": dataset_id(name, target_class),
+        "minari_version": version,
+        "algorithm_name": "none: every row of a training set as one episode",
+        "description": _describe(training_set, target_class, citation),
+        "total_episodes": len(training_set),
+        "total_steps": len(training_set) * N_STEPS,
+        "target_class": target_class,
+        "training_set": training_set.record(),
+    }
+    if citation is not None:
+        metadata |= {"author": set(AUTHORS), "citation": citation}
+    return metadata
 
 
 def _describe(training_set: TrainingSet, target_class: int, citation: str | None) -> str:
