@@ -238,7 +238,7 @@ def _read_pickle(path: Path, data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _read_csv(path: Path, data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
-        frame = pd.read_csv(io.BytesIO(data))
+        frame = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
     except Exception as error:
         raise InputError(f"{path} is not a table with columns {', '.join(CSV_COLUMNS)}") from error
     missing = [column for column in CSV_COLUMNS if column not in frame]
@@ -246,11 +246,20 @@ def _read_csv(path: Path, data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
         raise InputError(f"{path} lacks the column {missing[0]}: it needs {', '.join(CSV_COLUMNS)}")
     if len(frame) == 0:
         raise InputError(f"{path} has no rows")
-    table = frame[list(CSV_COLUMNS)].apply(pd.to_numeric, errors="coerce")
-    bad = ~np.isfinite(table.to_numpy(np.float64)).all(axis=1)
+    # read by Python, whose numbers are exact whatever the version of pandas
+    table = np.array([[_number(text) for text in frame[column]] for column in CSV_COLUMNS]).T
+    bad = ~np.isfinite(table).all(axis=1)
     if bad.any():
         raise InputError(f"{path}: line {int(bad.argmax()) + 2} is not five numbers")
-    numbers = table.to_numpy(np.float64)[:, :4]
+    numbers = table[:, :4]
     if (numbers != np.rint(numbers)).any():
         raise InputError(f"{path}: atomic numbers must be whole numbers")
-    return numbers.astype(np.int64), table[CSV_COLUMNS[4]].to_numpy(np.float64)
+    return numbers.astype(np.int64), table[:, 4]
+
+
+def _number(text: str) -> float:
+    """The number that a text spells; NaN if it spells none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
