@@ -9,13 +9,13 @@ from elpa_env.landscape import CITATION, Landscape, _fit, _row_kernel, fit_lands
 from elpa_env.space import N_TABLE, composition_mask, index_to_numbers
 from elpa_env.training import load_training_set
 
-PROTOCOL_COUNTS = {1: 3756, 2: 19960, 5: 907761}
+REFERENCE_COUNTS = {1: 3756, 2: 19960, 5: 907761}
 
 
 def test_class_counts_are_those_of_the_reference(landscape):
     counts = landscape.class_counts
     assert counts[1:].sum() == 1_974_024
-    for target_class, count in PROTOCOL_COUNTS.items():
+    for target_class, count in REFERENCE_COUNTS.items():
         assert counts[target_class] == pytest.approx(count, rel=0.005)
     assert (counts[4] + counts[6]) / 1_974_024 == pytest.approx(0.398, abs=0.001)
 
