@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
+
+from elpa_env.sampler import Progress
 
 
 class AveragedWeights(BaseCallback):
@@ -46,7 +46,7 @@ class ReportProgress(BaseCallback):
         every: updates between two calls.
     """
 
-    def __init__(self, progress: Callable[[int, int], None], n_updates: int, every: int = 50) -> None:
+    def __init__(self, progress: Progress, n_updates: int, every: int = 50) -> None:
         super().__init__()
         self.progress = progress
         self.n_updates = n_updates

@@ -17,9 +17,10 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn import functional as F
 
 from agents.buffers import EpisodeReplayBuffer
+from agents.sampling import draw_categories
 from elpa_env.classes import check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.space import N_STEPS, unscale
 from elpa_env.training import TrainingSet
 
@@ -100,8 +101,7 @@ class BoltzmannDQN(DQN):
     ) -> None:
         if not beta >= 0:
             raise InputError(f"beta must be at least 0, got {beta}")
-        if backup not in get_args(Backup):
-            raise InputError(f"backup must be one of {', '.join(get_args(Backup))}, got {backup!r}")
+        check_choice("backup", backup, get_args(Backup))
         self.checkpoint_format = CHECKPOINT_FORMAT
         self.trained_on: dict[str, Any] | None = None
         self.beta = beta
@@ -169,9 +169,7 @@ class BoltzmannDQN(DQN):
 
     def _draw(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """(n,) one action a row, with probability proportional to its weight."""
-        edges = np.cumsum(weights, axis=1)
-        uniform = self._rng.random((len(edges), 1)) * edges[:, -1:]
-        return np.asarray((uniform >= edges[:, :-1]).sum(axis=1))
+        return draw_categories(np.cumsum(weights, axis=1), self._rng)
 
     def _sample_action(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from agents.dqn import Backup, BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, DigitEncoder, Encoding
 from elpa_env.dynamics import Masking
+from elpa_env.sampler import Progress
 from elpa_env.training import TrainingSet
 
 
@@ -94,7 +94,7 @@ def train_offline(
     *,
     seed: int = 0,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     tensorboard_log: str | None = None,
 ) -> BoltzmannDQN:
     """Train an agent on the episodes of a training set; no environment, no energy is ever asked.
@@ -146,7 +146,7 @@ def _agent(
     return model
 
 
-def _callbacks(config: DQNConfig, progress: Callable[[int, int], None] | None) -> list[BaseCallback]:
+def _callbacks(config: DQNConfig, progress: Progress | None) -> list[BaseCallback]:
     callbacks: list[BaseCallback] = []
     if config.ema_decay:
         callbacks.append(AveragedWeights(config.ema_decay))

@@ -10,7 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from elpa_env.errors import InputError
+from elpa_env.errors import check_choice
 from elpa_env.space import DIGIT_LIMITS, N_STEPS
 
 Encoding = Literal["one-hot", "thermometer"]
@@ -35,8 +35,7 @@ class DigitEncoder(BaseFeaturesExtractor):
     _value: th.Tensor
 
     def __init__(self, observation_space: spaces.Box, encoding: Encoding = "one-hot") -> None:
-        if encoding not in get_args(Encoding):
-            raise InputError(f"encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
+        check_choice("encoding", encoding, get_args(Encoding))
         limits = [int(limit) for limit in DIGIT_LIMITS]
         values = [limit if encoding == "one-hot" else limit - 1 for limit in limits]
         extra = observation_space.shape[0] - N_STEPS

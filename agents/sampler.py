@@ -22,7 +22,7 @@ from agents.generators import preserved_generators
 from agents.sampling import sample_policy
 from elpa_env.classes import N_CLASSES, check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking, observe
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_path
 from elpa_env.space import N_STEPS
 from elpa_env.tree import policy_distribution
@@ -74,8 +74,7 @@ class AgentSampler:
         maskable = type(model).__name__ == "MaskablePPO"
         has_q = not isinstance(model.policy, ActorCriticPolicy) and not maskable
         self.mode: Mode = mode or ("boltzmann" if has_q else "stochastic")
-        if self.mode not in get_args(Mode):
-            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        check_choice("mode", self.mode, get_args(Mode))
         if self.mode == "boltzmann" and not has_q:
             raise InputError(f"a {type(model).__name__} has no Q-values: use stochastic or greedy")
         if self.mode == "stochastic" and has_q:

@@ -44,8 +44,7 @@ def sample_policy(policy: Policy, n: int, *, seed: int | None = None) -> NDArray
         action = np.empty(len(alive), dtype=np.int64)
         for start in range(0, len(alive), _SAMPLE_CHUNK):
             part = slice(start, start + _SAMPLE_CHUNK)
-            edges = cumulative[inverse[part]]
-            action[part] = (rng.random((len(edges), 1)) * edges[:, -1:] >= edges[:, :-1]).sum(axis=1)
+            action[part] = draw_categories(cumulative[inverse[part]], rng)
         limit = int(DIGIT_LIMITS[step])
         legal = action < limit
         alive, action = alive[legal], action[legal]
@@ -53,6 +52,12 @@ def sample_policy(policy: Policy, n: int, *, seed: int | None = None) -> NDArray
         code[alive] = code[alive] * limit + action
         n_codes *= limit
     return digits
+
+
+def draw_categories(cumulative: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(n,) one category a row, drawn by (n, k) cumulative weights, which need not end in 1."""
+    uniform = rng.random((len(cumulative), 1)) * cumulative[:, -1:]
+    return np.asarray((uniform >= cumulative[:, :-1]).sum(axis=1))
 
 
 def _unique(code: NDArray[np.int64], n_codes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

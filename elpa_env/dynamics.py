@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from elpa_env.classes import N_CLASSES, energy_to_class
 from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel, Landscape
 from elpa_env.space import (
     DIGIT_LIMITS,
@@ -113,9 +113,7 @@ def check_masking(masking: object) -> Masking:
     Raises:
         InputError: anything but "digits" or "composition".
     """
-    known = get_args(Masking)
-    if masking not in known:
-        raise InputError(f"masking must be one of {', '.join(known)}, got {masking!r}")
+    check_choice("masking", masking, get_args(Masking))
     return masking  # type: ignore[return-value]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from elpa_env import dynamics, render
 from elpa_env.classes import N_CLASSES, check_target_class
 from elpa_env.dynamics import Masking, Outcome, Reward
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel, load_landscape
 from elpa_env.space import N_STEPS
 
@@ -52,8 +52,8 @@ class Settings:
             raise InputError(f"energy_model must be callable on atomic numbers (n, 4), got {energy_model!r}")
         if reward is not None and not callable(reward):
             raise InputError(f"reward must be callable on energy (n,) and energy class (n,), got {reward!r}")
-        if render_mode is not None and render_mode not in RENDER_MODES:
-            raise InputError(f"render_mode must be one of {', '.join(RENDER_MODES)}, got {render_mode!r}")
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, RENDER_MODES)
         return cls(
             None if target_class is None else check_target_class(target_class),
             load_landscape() if energy_model is None else energy_model,

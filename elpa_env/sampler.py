@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,10 @@ from elpa_env.dynamics import initial_digits
 from elpa_env.space import index_to_digits
 
 _ROUNDING: Final = 1e-9
+
+
+Progress = Callable[[int, int], None]
+"""Called now and then with what is done and what there is to do."""
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, check_masking, steps_taken
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import Landscape
 from elpa_env.sampler import sample_distribution
 from elpa_env.space import N_STEPS
@@ -136,9 +136,7 @@ def check_backup(backup: object) -> Backup:
     Raises:
         InputError: anything but "hard" or "soft".
     """
-    known = get_args(Backup)
-    if backup not in known:
-        raise InputError(f"backup must be one of {', '.join(known)}, got {backup!r}")
+    check_choice("backup", backup, get_args(Backup))
     return backup  # type: ignore[return-value]
 
 

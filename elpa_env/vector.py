@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from elpa_env import dynamics
 from elpa_env.dynamics import Masking, Outcome, Reward
 from elpa_env.env import ElpasoliteEnv, Settings, render_state
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel
 from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
 
@@ -52,9 +52,8 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
     ) -> None:
         if not isinstance(num_envs, int | np.integer) or isinstance(num_envs, bool) or num_envs < 1:
             raise InputError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
-        modes = [mode.value for mode in AutoresetMode]
-        if autoreset_mode not in (*AutoresetMode, *modes):
-            raise InputError(f"autoreset_mode must be one of {', '.join(modes)}, got {autoreset_mode!r}")
+        if not isinstance(autoreset_mode, AutoresetMode):
+            check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self.settings = Settings.check(target_class, energy_model, reward, masking, render_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -164,7 +163,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 self._restart(ended)
         infos.update(self._infos())
         truncated = np.zeros(self.num_envs, dtype=bool)
-        return self._observe(), rewards, ended, truncated, infos
+        return self._observe(), rewards, ended.copy(), truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, 8) True where an action is allowed."""
@@ -258,7 +257,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             outcome: of those m.
             rewards: (num_envs,).
         """
-        ended, n = self._ended, self.num_envs
+        ended, n = self._ended.copy(), self.num_envs
         real = np.flatnonzero(outcome.index >= 0)
         places, index = complete.take(real), outcome.index.take(real)
         formula = np.empty(n, dtype=object)
@@ -282,7 +281,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def _finals(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Gymnasium's form of what an episode ended with, beside the start of the next."""
-        ended = self._ended
+        ended = self._ended.copy()
         observation, masks = self._observe(), self.action_masks().view(np.int8)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(ended):

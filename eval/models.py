@@ -12,10 +12,9 @@ from agents.offline import DQNConfig, train_offline
 from agents.sampler import AgentSampler
 from elpa_env.dynamics import check_masking
 from elpa_env.errors import InputError
-from elpa_env.sampler import Sampler
+from elpa_env.sampler import Progress, Sampler
 from elpa_env.solve import Backup, OptimalSampler
 from elpa_env.training import TrainingSet
-from eval.scoring import Progress
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
 from generative.vae import ConditionalVAE, VAEConfig

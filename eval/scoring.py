@@ -5,7 +5,7 @@ Samples are counted in a stream of chunks, so any number of them fits into the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.landscape import Landscape, load_landscape
-from elpa_env.sampler import Sampler
+from elpa_env.sampler import Progress, Sampler
 from elpa_env.space import N_TABLE, SITES, digits_to_index, index_to_formula, index_to_numbers
 from elpa_env.training import TrainingSet
 from eval.metrics import all_metrics
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
 
 CHUNK: Final = 1 << 20
 NOVEL, REDISCOVERED, REPEATED = "novel", "rediscovered", "repeated"

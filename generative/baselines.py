@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
 from elpa_env.elements import N_ELEMENTS
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, check_choice
 from elpa_env.sampler import sample_distribution
 from elpa_env.space import (
     N_COMPOSITIONS,
@@ -99,8 +99,7 @@ class BaselineSampler:
     """
 
     def __init__(self, name: str, training_set: TrainingSet) -> None:
-        if name not in BASELINES:
-            raise InputError(f"baseline must be one of {', '.join(BASELINES)}, got {name!r}")
+        check_choice("baseline", name, BASELINES)
         self.name = name
         self._training_set = training_set
         self.distribution = functools.lru_cache(maxsize=1)(self._distribution)

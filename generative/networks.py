@@ -15,9 +15,6 @@ from elpa_env.errors import InputError
 from elpa_env.space import N_STEPS, decode
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
-Progress = Callable[[int, int], None]
-"""Called now and then with the updates made and the updates to make."""
-
 NEGATIVE_SLOPE: Final = 0.2
 """Of every LeakyReLU (section 2.3)."""
 _SAMPLE_CHUNK: Final = 8192

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpa_env.classes import N_CLASSES
+from elpa_env.sampler import Progress
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
 from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
 from generative.networks import (
     NEGATIVE_SLOPE,
-    Progress,
     balanced_batches,
     labelled_rows,
     linear,

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpa_env.classes import N_CLASSES
+from elpa_env.sampler import Progress
 from elpa_env.space import N_STEPS
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
-from generative.networks import NEGATIVE_SLOPE, Progress, labelled_rows, sample_decoder
+from generative.networks import NEGATIVE_SLOPE, labelled_rows, sample_decoder
 
 _BLOCK = 100
 """Generator updates whose random numbers are drawn at once."""
