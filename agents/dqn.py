@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -27,7 +27,10 @@ from elpa_env.training import TrainingSet
 CHECKPOINT_FORMAT = 1
 """Kept with every saved agent; raised when an older one can no longer be read."""
 
-Backup = Literal["double", "max"]
+Backup = Literal["double", "max", "soft", "soft-double"]
+SOFT_BACKUPS: Final = ("soft", "soft-double")
+"""Those that beta has a part in."""
+
 SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
 
 
@@ -74,9 +77,16 @@ class BoltzmannDQN(DQN):
     Args:
         policy: as in SB3.
         env: as in SB3; None for an agent that learns offline, which then never meets an environment.
-        beta: inverse temperature β of eq. 16; 0 = uniform, inf = greedy.
-        backup: "double": the online network chooses the next action and the target network judges
-            it (van Hasselt et al. 2016); "max": the target network does both (eq. 13).
+        beta: inverse temperature β of eq. 16; 0 = uniform, inf = greedy. Soft backups use it too, and
+            need one in between.
+        backup: value V of the next state from its Q-values over the open actions. "max": the largest of
+            the target network (eq. 13). "double": the target network judges the action that the online
+            network prefers (van Hasselt et al. 2016). "soft": log(sum of exp(β Q)) / β of the target
+            network (Haarnoja et al. 2017, arXiv 1702.08165); with exact values and gamma=1 the agent
+            draws compositions in proportion to exp(β reward), as a GFlowNet does (Tiapkin et al. 2023,
+            arXiv 2310.12934). "soft-double": sum of π (Q - log(π) / β) with π = softmax(β Q) of the
+            online network and Q of the target network; as double Q-learning does for "max", it never
+            exceeds the "soft" value and equals it where the networks agree.
         masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
             environments other than this project's; by default the environment's own, "digits" offline.
         target_class: energy class that the agent is trained for, kept with it when it is saved; by
@@ -102,6 +112,8 @@ class BoltzmannDQN(DQN):
         if not beta >= 0:
             raise InputError(f"beta must be at least 0, got {beta}")
         check_choice("backup", backup, get_args(Backup))
+        if backup in SOFT_BACKUPS and not 0 < beta < np.inf:
+            raise InputError(f"beta must be above 0 and finite for backup {backup}, got {beta}")
         self.checkpoint_format = CHECKPOINT_FORMAT
         self.trained_on: dict[str, Any] | None = None
         self.beta = beta
@@ -213,11 +225,20 @@ class BoltzmannDQN(DQN):
         """(n, 1) value of (n, ...) next states according to `backup`, over the open actions."""
         closed = th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
         judged = self.q_net_target(observations).masked_fill(closed, -th.inf)
+        value: th.Tensor
         if self.backup == "max":
-            best: th.Tensor = judged.max(dim=1, keepdim=True).values
-            return best
-        chosen = self.q_net(observations).masked_fill(closed, -th.inf).argmax(dim=1, keepdim=True)
-        value: th.Tensor = judged.gather(1, chosen)
+            value = judged.max(dim=1, keepdim=True).values
+            return value
+        if self.backup == "soft":
+            value = th.logsumexp(self.beta * judged, dim=1, keepdim=True) / self.beta
+            return value
+        chooser = self.q_net(observations).masked_fill(closed, -th.inf)
+        if self.backup == "double":
+            value = judged.gather(1, chooser.argmax(dim=1, keepdim=True))
+            return value
+        log_policy = th.log_softmax(self.beta * chooser, dim=1)
+        terms = log_policy.exp() * (judged - log_policy / self.beta)
+        value = terms.masked_fill(closed, 0).sum(dim=1, keepdim=True)
         return value
 
     def set_episodes(self, training_set: TrainingSet) -> None:

@@ -27,9 +27,9 @@ class DQNConfig:
         hidden: nodes of the hidden layers, each with layer normalisation.
         encoding: how the network reads the digits, see `DigitEncoder`; None = as they are scaled.
         bounded: whether Q ends in a hyperbolic tangent.
-        backup: "double" or "max".
+        backup: "double", "max", "soft" or "soft-double", see `BoltzmannDQN`.
         masking: what is open in targets and in sampling.
-        beta: inverse temperature of eq. 16.
+        beta: inverse temperature of eq. 16, and of soft backups.
         gamma: discount factor.
         n_updates: network updates.
         batch_size: transitions an update, in whole episodes of eight.

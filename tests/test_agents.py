@@ -16,6 +16,7 @@ from agents import AgentSampler, BoltzmannDQN, make_vec_env, train_offline
 from agents.dqn import boltzmann
 from elpa_env import ElpasoliteEnv, ExactSampler, dynamics, space, tree
 from elpa_env.errors import InputError
+from elpa_env.solve import solve
 from tests.test_models import TINY
 
 sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
@@ -258,6 +259,11 @@ class TestSampler:
         assert isinstance(custom.model, PPO)
 
 
+def padded(q):
+    """(n, 8) float32 Q-values of (n, width); what no action in range has is tempting and wrong."""
+    return th.nn.functional.pad(th.as_tensor(q, dtype=th.float32), (0, 8 - q.shape[1]), value=99.0)
+
+
 class TestBoltzmann:
     def test_eq_16_by_hand(self):
         q = np.array([[0.0, 1.0, -np.inf], [2.0, 2.0, 2.0]])
@@ -287,6 +293,67 @@ class TestBoltzmann:
             expected.append(judge[allowed[chooser[allowed].argmax()]])
         value = model._next_value(data.next_observations).numpy().ravel()
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+    def test_soft_targets_by_hand(self):
+        """exp(β Q) = 1..6 over the six rows that are open at the start, and two closed actions."""
+        weight, rows = np.arange(1.0, 7), 3
+        judge = padded(np.log(weight)[None] / 2).expand(rows, -1)
+        shares = np.array([[1 / 6] * 6, weight / 21, [1 / 12, 1 / 12, 1 / 12, 1 / 12, 1 / 6, 1 / 2]])
+        chooser = padded(np.log(shares) / 2 + 7)
+        values = {}
+        for backup in ("soft", "soft-double"):
+            model = BoltzmannDQN("MlpPolicy", None, backup=backup, beta=2, buffer_size=1, **SMALL)
+            model.q_net, model.q_net_target = (lambda _: chooser), (lambda _: judge)
+            values[backup] = model._next_value(th.zeros(rows, 8)).numpy()
+            assert values[backup].shape == (rows, 1)
+        np.testing.assert_allclose(values["soft"], np.log(21) / 2, rtol=1e-6)
+        expected = [
+            np.log(720) / 12 + np.log(6) / 2,  # uniform: the mean of Q and the entropy
+            np.log(21) / 2,  # the networks agree
+            (np.log(24) / 12 + np.log(5) / 6 + np.log(6) / 2 + np.log(12) / 3 + np.log(6) / 6 + np.log(2) / 2)
+            / 2,
+        ]
+        np.testing.assert_allclose(values["soft-double"].ravel(), expected, rtol=1e-6)
+        assert (values["soft-double"] <= values["soft"] + 1e-6).all()
+
+    @pytest.mark.parametrize("masking", ["digits", "composition"])
+    @pytest.mark.parametrize("backup", ["soft", "soft-double"])
+    def test_soft_backup_of_the_whole_tree_draws_by_exp_beta_reward(self, backup, masking):
+        """From random rewards of all leaves back to the start, then down again with the policy."""
+        rewards = np.random.default_rng(0).uniform(-1, 1, tree.N_LEAVES)
+        model = BoltzmannDQN(
+            "MlpPolicy", None, backup=backup, beta=3, masking=masking, buffer_size=1, **SMALL
+        )
+        levels, after = [], rewards
+        for step in reversed(range(8)):
+            q = padded(after.reshape(tree.SIZES[step], -1))
+            codes = np.flatnonzero(tree.level_masks(step, masking).any(axis=1))
+            observation = dynamics.observe(tree.codes_to_digits(step, codes))
+            model.q_net = model.q_net_target = lambda _, q=q[codes]: q
+            after = np.full(tree.SIZES[step], np.nan)
+            after[codes] = model._next_value(th.as_tensor(observation)).numpy().ravel()
+            levels.insert(0, (codes, model.action_probabilities(observation)))
+        p = np.ones(1)
+        for step, (codes, policy) in enumerate(levels):
+            below = np.zeros((tree.SIZES[step], tree.WIDTHS[step]))
+            below[codes] = p[codes, None] * policy[:, : tree.WIDTHS[step]]
+            p = below.ravel()
+        real = tree.leaf_index() >= 0
+        expected = np.exp(3 * rewards) * (real if masking == "composition" else 1)
+        np.testing.assert_allclose(p, expected / expected.sum(), rtol=1e-4)
+        assert after[0] == pytest.approx(np.log(expected.sum()) / 3, rel=1e-5)
+
+    @pytest.mark.parametrize("backup", ["soft", "soft-double"])
+    def test_exact_soft_values_are_a_fixed_point(self, backup):
+        """A network that knows the exact solution gives each state the value that it has there."""
+        solution = solve(1, backup="soft", beta=4.0, masking="digits")
+        model = BoltzmannDQN("MlpPolicy", None, backup=backup, beta=4, buffer_size=1, **SMALL)
+        for step in range(1, 8):
+            q = padded(solution.q[step])
+            model.q_net = model.q_net_target = lambda _, q=q: q
+            observation = dynamics.observe(tree.codes_to_digits(step, np.arange(tree.SIZES[step])))
+            value = model._next_value(th.as_tensor(observation)).numpy().ravel()
+            np.testing.assert_allclose(value, solution.q[step - 1].ravel(), rtol=1e-5, atol=1e-6)
 
     def test_never_plays_a_closed_action(self):
         env = make_vec_env(8, seed=0, masking="composition")
@@ -374,7 +441,9 @@ class TestBoltzmann:
         ("kwargs", "message"),
         [
             ({"beta": -1}, "beta must be at least 0, got -1"),
-            ({"backup": "hard"}, "backup must be one of double, max, got 'hard'"),
+            ({"backup": "hard"}, "backup must be one of double, max, soft, soft-double, got 'hard'"),
+            ({"backup": "soft", "beta": 0}, "beta must be above 0 and finite for backup soft, got 0"),
+            ({"backup": "soft-double", "beta": np.inf}, "finite for backup soft-double, got inf"),
             ({"masking": "all"}, "masking must be one of"),
             ({"target_class": 0}, "target_class must be 1..10, got 0"),
         ],
