@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import DQN
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, ReplayBufferSamples
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn import functional as F
@@ -87,6 +87,10 @@ class BoltzmannDQN(DQN):
             arXiv 2310.12934). "soft-double": sum of π (Q - log(π) / β) with π = softmax(β Q) of the
             online network and Q of the target network; as double Q-learning does for "max", it never
             exceeds the "soft" value and equals it where the networks agree.
+        conservative: weight of the CQL(H) term of Kumar et al. 2020, arXiv 2006.04779, eq. 4: the
+            mean of log(sum of exp(Q) over the open actions) - Q of the action taken, added to the mean
+            squared error (which has no factor 1/2 here). It pushes down the actions that the data do
+            not take. 0 = off.
         masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
             environments other than this project's; by default the environment's own, "digits" offline.
         target_class: energy class that the agent is trained for, kept with it when it is saved; by
@@ -104,6 +108,7 @@ class BoltzmannDQN(DQN):
         *,
         beta: float = 5.0,
         backup: Backup = "double",
+        conservative: float = 0.0,
         masking: Masking | Literal["env"] | None = "env",
         target_class: int | None = None,
         _init_setup_model: bool = True,
@@ -114,10 +119,13 @@ class BoltzmannDQN(DQN):
         check_choice("backup", backup, get_args(Backup))
         if backup in SOFT_BACKUPS and not 0 < beta < np.inf:
             raise InputError(f"beta must be above 0 and finite for backup {backup}, got {beta}")
+        if not 0 <= conservative < np.inf:
+            raise InputError(f"conservative must be at least 0 and finite, got {conservative}")
         self.checkpoint_format = CHECKPOINT_FORMAT
         self.trained_on: dict[str, Any] | None = None
         self.beta = beta
         self.backup = backup
+        self.conservative = conservative
         self.masking: Masking | None = None
         if masking is not None:
             self.masking = "digits" if masking == "env" else check_masking(masking)
@@ -206,11 +214,7 @@ class BoltzmannDQN(DQN):
         assert self.replay_buffer is not None
         losses = []
         for _ in range(gradient_steps):
-            data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            value = self._next_value(data.next_observations)
-            target = data.rewards + (1 - data.dones) * self.gamma * value
-            current = self.q_net(data.observations).gather(1, data.actions.long())
-            loss = F.mse_loss(current, target)
+            loss = self._loss(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
             self.policy.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
@@ -220,10 +224,27 @@ class BoltzmannDQN(DQN):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", float(th.stack(losses).mean()))
 
+    def _loss(self, data: ReplayBufferSamples) -> th.Tensor:
+        """() mean squared error of eq. 15, and the conservative term."""
+        value = self._next_value(data.next_observations)
+        target = data.rewards + (1 - data.dones) * self.gamma * value
+        q = self.q_net(data.observations)
+        current = q.gather(1, data.actions.long())
+        loss = F.mse_loss(current, target)
+        if self.conservative:
+            open_q = q.masked_fill(self._closed(data.observations), -th.inf)
+            gap = th.logsumexp(open_q, dim=1, keepdim=True) - current
+            loss = loss + self.conservative * gap.mean()
+        return loss
+
+    def _closed(self, observations: th.Tensor) -> th.Tensor:
+        """(n, n_actions) True where an action of (n, ...) observations is not open."""
+        return th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
+
     @th.no_grad()
     def _next_value(self, observations: th.Tensor) -> th.Tensor:
         """(n, 1) value of (n, ...) next states according to `backup`, over the open actions."""
-        closed = th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
+        closed = self._closed(observations)
         judged = self.q_net_target(observations).masked_fill(closed, -th.inf)
         value: th.Tensor
         if self.backup == "max":

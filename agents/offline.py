@@ -28,6 +28,7 @@ class DQNConfig:
         encoding: how the network reads the digits, see `DigitEncoder`; None = as they are scaled.
         bounded: whether Q ends in a hyperbolic tangent.
         backup: "double", "max", "soft" or "soft-double", see `BoltzmannDQN`.
+        conservative: weight of the conservative term, see `BoltzmannDQN`; 0 = off.
         masking: what is open in targets and in sampling.
         beta: inverse temperature of eq. 16, and of soft backups.
         gamma: discount factor.
@@ -44,6 +45,7 @@ class DQNConfig:
     encoding: Encoding | None = None
     bounded: bool = False
     backup: Backup = "double"
+    conservative: float = 0.0
     masking: Masking = "digits"
     beta: float = 5.0
     gamma: float = 0.999
@@ -129,6 +131,7 @@ def _agent(
         None,
         beta=config.beta,
         backup=config.backup,
+        conservative=config.conservative,
         masking=config.masking,
         target_class=target_class,
         learning_rate=LinearSchedule(rate, rate * config.final_learning_rate, 1.0),

@@ -1,6 +1,7 @@
 """Every SB3 agent trains on the environment, and becomes a sampler; `BoltzmannDQN` does what it says."""
 
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +11,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
 from agents import AgentSampler, BoltzmannDQN, make_vec_env, train_offline
@@ -355,6 +357,34 @@ class TestBoltzmann:
             value = model._next_value(th.as_tensor(observation)).numpy().ravel()
             np.testing.assert_allclose(value, solution.q[step - 1].ravel(), rtol=1e-5, atol=1e-6)
 
+    def test_conservative_term_by_hand(self):
+        """exp(Q) = 1..6 over the open actions; 3 was taken; softmax less one is the gradient."""
+        model = BoltzmannDQN("MlpPolicy", None, conservative=0.5, buffer_size=1, **SMALL)
+        q = padded(np.log(np.arange(1.0, 7))[None]).requires_grad_()
+        model.q_net = lambda _: q
+        one = th.ones(1, 1)
+        data = ReplayBufferSamples(th.zeros(1, 8), 2 * one.long(), th.zeros(1, 8), one, one)
+        loss = model._loss(data)
+        assert loss.item() == pytest.approx((np.log(3) - 1) ** 2 + np.log(21 / 3) / 2, rel=1e-6)
+        loss.backward()
+        expected = np.append(np.arange(1.0, 7) / 42, [0, 0])
+        expected[2] += 2 * (np.log(3) - 1) - 0.5
+        np.testing.assert_allclose(q.grad[0], expected, rtol=1e-5)
+        model.conservative = 0.0
+        assert model._loss(data).item() == pytest.approx((np.log(3) - 1) ** 2, rel=1e-6)
+
+    def test_conservative_agent_lowers_what_the_data_do_not_take(self, small_set):
+        """Against the plain agent: Q of open actions less Q of those taken, averaged over states."""
+        config, gaps = replace(TINY["dqn"], n_updates=100, weight_decay=0.0, ema_decay=0.0), []
+        for weight in (0.0, 1.0):
+            model = train_offline(small_set, 1, replace(config, conservative=weight))
+            assert model.conservative == weight
+            data = model.replay_buffer.sample(800)
+            q = model.q_values(data.observations.numpy())
+            taken = np.take_along_axis(q, data.actions.numpy(), axis=1)
+            gaps.append(np.mean(np.log(np.exp(q).sum(axis=1, keepdims=True)) - taken))
+        assert gaps[1] < gaps[0] - 0.02
+
     def test_never_plays_a_closed_action(self):
         env = make_vec_env(8, seed=0, masking="composition")
         model = BoltzmannDQN(
@@ -444,6 +474,8 @@ class TestBoltzmann:
             ({"backup": "hard"}, "backup must be one of double, max, soft, soft-double, got 'hard'"),
             ({"backup": "soft", "beta": 0}, "beta must be above 0 and finite for backup soft, got 0"),
             ({"backup": "soft-double", "beta": np.inf}, "finite for backup soft-double, got inf"),
+            ({"conservative": -0.1}, "conservative must be at least 0 and finite, got -0.1"),
+            ({"conservative": np.nan}, "conservative must be at least 0 and finite, got nan"),
             ({"masking": "all"}, "masking must be one of"),
             ({"target_class": 0}, "target_class must be 1..10, got 0"),
         ],
