@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from elpa_env.classes import N_CLASSES, energy_to_class
 from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS
 from elpa_env.errors import InputError, check_choice
-from elpa_env.landscape import EnergyModel, Landscape
+from elpa_env.landscape import EnergyModel, Landscape, UncertainEnergyModel
 from elpa_env.space import (
     DIGIT_LIMITS,
     N_PAIR_CODES,
@@ -252,8 +252,8 @@ def finish(
         digits: (n, 8); a digit 0 says that the episode ended early, by an action out of range.
         target_class: (n,) or one for all, 1..10.
         energy_model: called once, with the atomic numbers of all that are real compositions.
-        reward: eq. 12 by default; one of one's own is asked about real compositions alone, the rest
-            earn -1.
+        reward: eq. 12 by default, or what an `UncertainEnergyModel` states in its stead; one of one's
+            own is asked about real compositions alone, the rest earn -1.
 
     Raises:
         InputError: the energy model or the reward fails, or returns the wrong shape or NaN.
@@ -269,12 +269,17 @@ def finish(
         numbers = index_to_numbers(index.take(real))
         energy[real] = _ask("energy_model", energy_model, "eV/atom", numbers)
         energy_class[real] = energy_to_class(energy.take(real))
-    if reward is None:
-        earned = sparse_reward(energy_class, target_class)
-    else:
+    if reward is not None:
         earned = np.full(len(index), FAILURE)
         if len(real):
             earned[real] = _ask("reward", reward, "numbers", energy[real], energy_class[real])
+    elif isinstance(energy_model, UncertainEnergyModel):
+        earned = np.full(len(index), FAILURE)
+        if len(real):
+            targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)[real]
+            earned[real] = _ask("class_reward", energy_model.class_reward, "rewards", numbers, targets)
+    else:
+        earned = sparse_reward(energy_class, target_class)
     return Outcome(index, energy, energy_class, earned)
 
 
