@@ -1,15 +1,21 @@
-"""A replay buffer of finished episodes, drawn class-balanced."""
+"""Replay buffers: finished episodes of a training set, and a mixture of these with what an agent met."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from elpa_env.dynamics import sparse_reward
+from elpa_env.classes import N_CLASSES
+from elpa_env.dynamics import sparse_reward, steps_taken
+from elpa_env.errors import InputError
 from elpa_env.space import N_STEPS, prefixes, scale
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
@@ -22,7 +28,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     Args:
         training_set: the compositions; their energies decide the rewards.
-        target_class: 1..10.
+        target_class: 1..10; None where the observation names the class of the episode: every episode
+            drawn then aims, as likely as not, at its own class or at one drawn at random.
         observation_space: of the environment.
         action_space: of the environment.
         device: where samples go.
@@ -32,7 +39,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
     def __init__(
         self,
         training_set: TrainingSet,
-        target_class: int,
+        target_class: int | None,
         observation_space: spaces.Box,
         action_space: spaces.Discrete,
         *,
@@ -40,17 +47,16 @@ class EpisodeReplayBuffer(ReplayBuffer):
         seed: int | None = None,
     ) -> None:
         self._episodes = ClassBalancedSampler(training_set.energy_class)
+        self._energy_class = training_set.energy_class
+        self._target_class = target_class
         n = len(training_set)
         super().__init__(n * N_STEPS, observation_space, action_space, device)
         states = scale(prefixes(training_set.digits).reshape(-1, N_STEPS)).reshape(n, N_STEPS + 1, -1)
-        rewards = np.zeros((n, N_STEPS), dtype=np.float32)
-        rewards[:, -1] = sparse_reward(training_set.energy_class, target_class)
         dones = np.zeros((n, N_STEPS), dtype=np.float32)
         dones[:, -1] = 1
         self.observations = states[:, :-1].reshape(-1, 1, N_STEPS)
         self.next_observations = states[:, 1:].reshape(-1, 1, N_STEPS)
         self.actions = training_set.digits.reshape(-1, 1, 1).astype(np.int64) - 1
-        self.rewards = rewards.reshape(-1, 1)
         self.dones = dones.reshape(-1, 1)
         self.pos, self.full = 0, True
         self._rng = np.random.default_rng(seed)
@@ -59,14 +65,125 @@ class EpisodeReplayBuffer(ReplayBuffer):
         """Draw `batch_size` transitions: whole episodes, the last one cut off if need be."""
         episodes = self._episodes.draw(-(-batch_size // N_STEPS), self._rng)
         rows = (episodes[:, None] * N_STEPS + np.arange(N_STEPS)).ravel()[:batch_size]
+        target = self._targets(episodes)
+        observations, next_observations = self.observations[rows, 0], self.next_observations[rows, 0]
+        if self._target_class is None:
+            one_hot = np.eye(N_CLASSES, dtype=np.float32)[target - 1].repeat(N_STEPS, axis=0)[:batch_size]
+            observations = np.concatenate([observations, one_hot], axis=1)
+            next_observations = np.concatenate([next_observations, one_hot], axis=1)
+        rewards = np.zeros((len(episodes), N_STEPS), dtype=np.float32)
+        rewards[:, -1] = sparse_reward(self._energy_class[episodes], target)
         return ReplayBufferSamples(
-            self.to_torch(self.observations[rows, 0], copy=False),
+            self.to_torch(observations, copy=False),
             self.to_torch(self.actions[rows, 0], copy=False),
-            self.to_torch(self.next_observations[rows, 0], copy=False),
+            self.to_torch(next_observations, copy=False),
             self.to_torch(self.dones[rows], copy=False),
-            self.to_torch(self.rewards[rows], copy=False),
+            self.to_torch(rewards.reshape(-1, 1)[:batch_size], copy=False),
         )
 
     def add(self, *args: object, **kwargs: object) -> None:
         """Refuse: offline data are fixed."""
         raise TypeError("an EpisodeReplayBuffer holds the training set alone; nothing can be added")
+
+    def _targets(self, episodes: NDArray[np.int64]) -> NDArray[np.int8]:
+        """(n,) classes that (n,) episodes aim at."""
+        if self._target_class is not None:
+            return np.full(len(episodes), self._target_class, dtype=np.int8)
+        anything = self._rng.integers(1, N_CLASSES + 1, len(episodes), dtype=np.int8)
+        return np.where(self._rng.random(len(episodes)) < 0.5, self._energy_class[episodes], anything)
+
+
+class MixedReplayBuffer(ReplayBuffer):
+    """SB3's replay buffer, drawn by the step of a transition, with a share of training-set episodes.
+
+    An episode passes the same few states in its first steps and a new one in its last, and the values
+    of the last are what all others are made of: `step_weights` says how much of a batch each step gets.
+    The episodes of a training set hold the rare classes that exploration would have to find.
+
+    Args:
+        *args: of SB3's ReplayBuffer.
+        training_set: of the episodes; None = none.
+        target_class: of those episodes, see `EpisodeReplayBuffer`.
+        share: of every batch that is drawn from those episodes, 0..1.
+        step_weights: relative weight of the steps 0..7 in the rest of a batch.
+        seed: of the draws.
+        **kwargs: of SB3's ReplayBuffer.
+
+    Raises:
+        InputError: a share outside 0..1, or weights that are not eight positive numbers.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        training_set: TrainingSet | None = None,
+        target_class: int | None = None,
+        share: float = 0.1,
+        step_weights: Sequence[float] = (1,) * N_STEPS,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        weights = np.asarray(step_weights, dtype=np.float64)
+        if not 0 <= share <= 1:
+            raise InputError(f"share must be 0..1, got {share}")
+        if weights.shape != (N_STEPS,) or not ((weights > 0) & np.isfinite(weights)).all():
+            raise InputError(f"step_weights must be {N_STEPS} positive numbers, got {step_weights}")
+        self._rng = np.random.default_rng(seed)
+        self._keep = weights / weights.max()
+        self._step = np.zeros((self.buffer_size, self.n_envs), dtype=np.int8)
+        self._share = share if training_set is not None else 0.0
+        self._known = None
+        if training_set is not None:
+            assert isinstance(self.observation_space, spaces.Box)
+            assert isinstance(self.action_space, spaces.Discrete)
+            self._known = EpisodeReplayBuffer(
+                training_set,
+                target_class,
+                self.observation_space,
+                self.action_space,
+                device=self.device,
+                seed=None if seed is None else seed + 1,
+            )
+
+    def add(
+        self,
+        obs: NDArray[Any],
+        next_obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Keep one transition of every environment, as SB3's buffer does."""
+        self._step[self.pos] = steps_taken(np.asarray(obs)[:, :N_STEPS])
+        super().add(obs, next_obs, action, reward, done, infos)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """Draw `batch_size` transitions: those met first, those of the training set behind them."""
+        n_known = int(batch_size * self._share)
+        rows, envs = np.divmod(self._draw(batch_size - n_known), self.n_envs)
+        met = ReplayBufferSamples(
+            self.to_torch(self.observations[rows, envs], copy=False),
+            self.to_torch(self.actions[rows, envs], copy=False),
+            self.to_torch(self.next_observations[rows, envs], copy=False),
+            self.to_torch(self.dones[rows, envs, None], copy=False),
+            self.to_torch(self.rewards[rows, envs, None], copy=False),
+        )
+        if self._known is None or n_known == 0:
+            return met
+        pairs = zip(met[:5], self._known.sample(n_known)[:5], strict=True)
+        return ReplayBufferSamples(*(th.cat(pair) for pair in pairs))
+
+    def _draw(self, n: int) -> NDArray[np.int64]:
+        """(n,) places in the flat buffer, by the weights of their steps: draw, and keep some."""
+        size = self.size() * self.n_envs
+        step = self._step.reshape(-1)
+        parts: list[NDArray[np.int64]] = []
+        missing = n
+        while missing > 0:
+            place = self._rng.integers(size, size=2 * missing + 64)
+            kept = place[self._rng.random(len(place)) < self._keep[step[place]]][:missing]
+            parts.append(kept)
+            missing -= len(kept)
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

@@ -21,6 +21,7 @@ from agents.sampling import draw_categories
 from elpa_env.classes import check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking
 from elpa_env.errors import InputError, check_choice
+from elpa_env.sampler import Access
 from elpa_env.space import N_STEPS, unscale
 from elpa_env.training import TrainingSet
 
@@ -123,6 +124,7 @@ class BoltzmannDQN(DQN):
             raise InputError(f"conservative must be at least 0 and finite, got {conservative}")
         self.checkpoint_format = CHECKPOINT_FORMAT
         self.trained_on: dict[str, Any] | None = None
+        self.access: Access | None = None
         self.beta = beta
         self.backup = backup
         self.conservative = conservative
@@ -139,6 +141,10 @@ class BoltzmannDQN(DQN):
                 self.target_class = settings.target_class
             if masking == "env":
                 self.masking = settings.masking
+
+    def _excluded_save_params(self) -> list[str]:
+        """Leave the arguments of the replay buffer out of archives: they may hold a training set."""
+        return [*super()._excluded_save_params(), "replay_buffer_kwargs"]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed as SB3 does, and the generator that actions are drawn with."""

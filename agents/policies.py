@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch as th
 from gymnasium import spaces
@@ -10,10 +10,14 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
+from elpa_env.elements import N_GROUPS, N_ROWS
 from elpa_env.errors import check_choice
-from elpa_env.space import DIGIT_LIMITS, N_STEPS
+from elpa_env.space import DIGIT_LIMITS, N_SITES, N_STEPS
 
 Encoding = Literal["one-hot", "thermometer"]
+
+NEGATIVE_SLOPE: Final = 0.2
+"""Of every LeakyReLU."""
 
 
 class DigitEncoder(BaseFeaturesExtractor):
@@ -47,15 +51,60 @@ class DigitEncoder(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(n, features_dim) features of (n, 8 or more) observations."""
-        scaled = observations[:, :N_STEPS]
-        is_open = (scaled == 0).float()
-        digits = ((scaled + 1) * self._half_limits + 0.5).round() * (1 - is_open)
+        digits = _read_digits(observations, self._half_limits)
+        is_open = (digits == 0).float()
         column = digits[:, self._column]
         if self.encoding == "one-hot":
             features = (column == self._value).float()
         else:
             features = (2 * (column > self._value).float() - 1) * (column > 0)
         return th.cat([features, is_open, observations[:, N_STEPS:]], dim=1)
+
+
+class ElementEmbedding(BaseFeaturesExtractor):
+    """Reads the digits, and every element whose row and group are both chosen, through embeddings.
+
+    The sum of one vector a digit and one a site, then LeakyReLU: what a linear layer makes of their
+    one-hot code, at the price of twelve look-ups. What follows the eight digits in the observation (a
+    one-hot target class, say) goes through a linear layer of its own into the same sum.
+
+    Args:
+        observation_space: `Box` of shape (8,) or longer.
+        features_dim: entries of an embedding.
+    """
+
+    _half_limits: th.Tensor
+    _first_digit: th.Tensor
+    _first_element: th.Tensor
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 256) -> None:
+        super().__init__(observation_space, features_dim)
+        values, codes = N_GROUPS + 1, (N_ROWS + 1) * (N_GROUPS + 1)
+        self.register_buffer("_half_limits", th.as_tensor(DIGIT_LIMITS) / 2)
+        self.register_buffer("_first_digit", th.arange(N_STEPS) * values)
+        self.register_buffer("_first_element", N_STEPS * values + th.arange(N_SITES) * codes)
+        self.embedding = nn.EmbeddingBag(N_STEPS * values + N_SITES * codes, features_dim, mode="sum")
+        nn.init.normal_(self.embedding.weight, std=0.6 / (N_STEPS + N_SITES) ** 0.5)
+        self.bias = nn.Parameter(th.zeros(features_dim))
+        extra = observation_space.shape[0] - N_STEPS
+        self.extra = nn.Linear(extra, features_dim, bias=False) if extra else None
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """(n, features_dim) features of (n, 8 or more) observations."""
+        digits = _read_digits(observations, self._half_limits).long()
+        row, group = digits[:, ::2], digits[:, 1::2]
+        element = th.where(group > 0, row * (N_GROUPS + 1) + group, 0)
+        places = th.cat([digits + self._first_digit, element + self._first_element], dim=1)
+        features = self.embedding(places) + self.bias
+        if self.extra is not None:
+            features = features + self.extra(observations[:, N_STEPS:])
+        return nn.functional.leaky_relu(features, NEGATIVE_SLOPE)
+
+
+def _read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
+    """(n, 8) digits of (n, 8 or more) observations, 0 where open; eq. 1 backwards."""
+    scaled = observations[:, :N_STEPS]
+    return ((scaled + 1) * half_limits + 0.5).round() * (scaled != 0)
 
 
 class BoundedQNetwork(QNetwork):
@@ -76,7 +125,7 @@ class BoundedQNetwork(QNetwork):
             layers.append(nn.Linear(width, hidden))
             if layer_norm:
                 layers.append(nn.LayerNorm(hidden))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            layers.append(nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
             width = hidden
         layers.append(nn.Linear(width, int(self.action_space.n)))
         if bounded:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,24 @@ _ROUNDING: Final = 1e-9
 
 Progress = Callable[[int, int], None]
 """Called now and then with what is done and what there is to do."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a generator was allowed to see before it drew anything.
+
+    Attributes:
+        kind: "offline" saw labelled compositions alone, "model-based" acted against a model of them,
+            "oracle" queried the landscape itself, "reference" knows all of it.
+        labels: energies of the training set that were used; A/B mirror images count once.
+        model_queries: compositions that a model of those labels was asked about, repeats included.
+        landscape_queries: compositions that the landscape was asked about, repeats included.
+    """
+
+    kind: Literal["offline", "model-based", "oracle", "reference"]
+    labels: int = 0
+    model_queries: int = 0
+    landscape_queries: int = 0
 
 
 @runtime_checkable

@@ -56,6 +56,17 @@ class TrainingSet:
         """(10,) rows in classes 1..10."""
         return np.bincount(self.energy_class, minlength=N_CLASSES + 1)[1:]
 
+    def distinct(self) -> TrainingSet:
+        """The rows as they were calculated: A/B mirror images of the same energy become one row."""
+        index = np.minimum(self.index, swap_ab(self.index))
+        rows = np.unique(np.rec.fromarrays([index, self.energy]))
+        return TrainingSet(rows["f0"].astype(np.int64), rows["f1"].astype(np.float64), self.name)
+
+    @functools.cached_property
+    def n_labels(self) -> int:
+        """Energies behind the rows, see `distinct`."""
+        return len(self.distinct())
+
     @functools.cached_property
     def sha256(self) -> str:
         """Hash of the rows, their order left aside; energies to a microelectronvolt."""
@@ -64,8 +75,8 @@ class TrainingSet:
         return sha256(self.index[order].astype("<i8").tobytes() + micro.tobytes())
 
     def record(self) -> dict[str, Any]:
-        """What results and checkpoints say of the rows: their name, number and hash."""
-        return {"name": self.name, "rows": len(self), "sha256": self.sha256}
+        """What results and checkpoints say of the rows: their name, number, energies and hash."""
+        return {"name": self.name, "rows": len(self), "labels": self.n_labels, "sha256": self.sha256}
 
     def augmented(self) -> TrainingSet:
         """Add every missing A/B swap, with the energy of the row it mirrors.

@@ -1,0 +1,349 @@
+"""A reward model learnt from the training set alone: energies with their uncertainty, hence rewards.
+
+An ensemble of small networks reads the four elements through embeddings and predicts the formation
+energy. Each network leaves out one fold of the rows, which measures its error on compositions it has
+never seen; that error is what the class probabilities are made of.
+
+Why not a kernel ridge regression, the family of the reference landscape? Fitted to the same rows with
+the same kernel it *is* the landscape, and with another kernel its close relative: an agent trained
+against it would be scored by its own teacher, errors included, and the score would say nothing about
+formation energies. Networks on free embeddings know neither the kernel nor that rows and groups have
+an order; where both agree it is because the data say so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
+from elpa_env.elements import N_ELEMENTS
+from elpa_env.errors import InputError
+from elpa_env.sampler import Progress
+from elpa_env.space import N_TABLE, index_to_elements, numbers_to_index, swap_ab
+from elpa_env.training import TrainingSet
+
+CHUNK: Final = 8192
+"""Compositions predicted at a time."""
+HUBER_DELTA: Final = 0.1
+"""Where the loss turns from squared to absolute error, in standard deviations of the energies."""
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """Hyperparameters of the ensemble.
+
+    Attributes:
+        members: networks, and folds of the rows; each network leaves out one.
+        embedding: entries of the vector that an element has on a site.
+        hidden: nodes of each of the two hidden layers.
+        n_updates: updates of every network.
+        batch_size: rows an update.
+        learning_rate: AdamW's, at its height.
+        weight_decay: decoupled, AdamW's.
+        sharpness: κ of `RewardModel.class_reward`.
+    """
+
+    members: int = 10
+    embedding: int = 32
+    hidden: int = 256
+    n_updates: int = 2_200
+    batch_size: int = 256
+    learning_rate: float = 6e-3
+    weight_decay: float = 0.1
+    sharpness: float = 0.75
+
+
+class SiteNetworks(nn.Module):
+    """Several networks side by side: embeddings of the elements on the sites, then two hidden layers.
+
+    A and B share their embeddings and enter as sum and product, so that an A/B swap changes nothing.
+
+    Args:
+        members: networks.
+        embedding: entries of an embedding.
+        hidden: nodes of each hidden layer.
+        generator: of the initial weights.
+    """
+
+    def __init__(self, members: int, embedding: int, hidden: int, generator: th.Generator) -> None:
+        super().__init__()
+
+        def normal(*shape: int, std: float) -> nn.Parameter:
+            return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
+
+        inputs = 4 * embedding
+        self.embedding = normal(3, N_ELEMENTS, embedding, std=0.3)
+        self.weight1 = normal(inputs, hidden, std=math.sqrt(2 / inputs))
+        self.weight2 = normal(hidden, hidden, std=math.sqrt(2 / hidden))
+        self.weight3 = normal(hidden, 1, std=math.sqrt(1 / hidden))
+        self.bias1 = nn.Parameter(th.zeros(members, 1, hidden))
+        self.bias2 = nn.Parameter(th.zeros(members, 1, hidden))
+        self.bias3 = nn.Parameter(th.zeros(members, 1, 1))
+
+    def forward(self, elements: Tensor) -> Tensor:
+        """(members, n) outputs of (members, n, 4) element numbers 0..38 on A, B, C, D."""
+        member = th.arange(len(elements))[:, None]
+        a, b, c, d = (
+            self.embedding[member, place, elements[..., site]] for site, place in enumerate((0, 0, 1, 2))
+        )
+        x = th.cat([a + b, a * b, c, d], dim=-1)
+        x = F.silu(th.baddbmm(self.bias1, x, self.weight1))
+        x = F.silu(th.baddbmm(self.bias2, x, self.weight2))
+        return th.baddbmm(self.bias3, x, self.weight3)[..., 0]
+
+
+class RewardModel:
+    """Formation energies with their uncertainty, learnt from a training set and nothing else.
+
+    It is an `EnergyModel`, so that the environment can ask it for energies, and states rewards of its
+    own: `Elpasolite-v0` takes them instead of ±1 (see `class_reward`).
+
+    Args:
+        config: hyperparameters.
+        seed: of folds, weights and batches.
+    """
+
+    def __init__(self, config: RewardModelConfig | None = None, *, seed: int = 0) -> None:
+        self.config = config or RewardModelConfig()
+        if self.config.members < 2:
+            raise InputError(f"members must be at least 2, got {self.config.members}")
+        self.seed = seed
+        self.trained_on: dict[str, Any] | None = None
+        self.report: dict[str, Any] = {}
+        """Held-out error and calibration, see `fit`."""
+        self._generator = th.Generator().manual_seed(seed)
+        self._networks = SiteNetworks(
+            self.config.members, self.config.embedding, self.config.hidden, self._generator
+        )
+        self._centre, self._spread = 0.0, 1.0
+        self._log_scale = np.zeros(3)
+        self._known = np.empty((0, 0), dtype=np.float32)
+
+    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
+        """Train the networks, and scale their uncertainty by what they make of rows they never saw.
+
+        `report` then holds, over all rows, each predicted by the one network that left it out:
+        ``mae`` and ``rmse`` in eV/atom, ``mae_class`` by true class, ``log_loss`` of the class
+        probabilities in nats and ``accuracy`` of the likeliest class, and ``calibration``, for
+        probabilities in tenths: how many there are, their mean, and the share that came true.
+
+        Args:
+            training_set: all that the model sees; A/B mirror images of one energy count as one row.
+            progress: called with updates made and updates to make.
+
+        Raises:
+            InputError: fewer rows than networks.
+        """
+        rows = training_set.distinct()
+        index, energy = rows.index, rows.energy
+        if len(index) < 2 * self.config.members:
+            raise InputError(
+                f"a reward model of {self.config.members} networks needs at least "
+                f"{2 * self.config.members} rows, got {len(index)}"
+            )
+        self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
+        elements = _elements(index)
+        fold = self._folds(index)
+        self._train(elements, (energy - self._centre) / self._spread, fold, progress)
+        predicted = self._predict(elements)[fold, np.arange(len(index))]
+        self._log_scale = self._fit_scale(predicted, energy)
+        self.report = self._judge(predicted, rows)
+        self.trained_on = training_set.record()
+        self._known = np.full((N_TABLE, self.config.members), np.nan, dtype=np.float32)
+        return self
+
+    def energy(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) eV/atom of (n,) index: mean of the networks."""
+        return np.asarray(self._members(index).mean(axis=0))
+
+    def uncertainty(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) eV/atom, standard deviation: the networks' spread and each one's own error together."""
+        members = self._members(index)
+        own = 2 * self._scale(members) ** 2  # variance of Student's t with four degrees of freedom
+        return np.asarray(np.sqrt(members.var(axis=0) + own.mean(axis=0)))
+
+    def class_probability(
+        self, index: NDArray[np.int64], target_class: NDArray[np.int8] | int
+    ) -> NDArray[np.float64]:
+        """(n,) probability that energies lie in a class: mean over the networks.
+
+        Args:
+            index: (n,) compositions.
+            target_class: (n,) or one for all, 1..10.
+        """
+        return np.asarray(self._probability(self._members(index), np.asarray(target_class)).mean(axis=0))
+
+    def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float64]:
+        """(n,) eV/atom of (n, 4) atomic numbers; see `elpa_env.EnergyModel`."""
+        return self.energy(numbers_to_index(numbers))
+
+    def class_reward(
+        self, numbers: NDArray[np.int16], target_class: NDArray[np.int8] | int
+    ) -> NDArray[np.float64]:
+        """(n,) rewards max(-1, 1 + κ log p), p the probability of the target class.
+
+        Where the energy is certain this is eq. 12, ±1. A soft backup with inverse temperature β draws
+        compositions in proportion to exp(β reward), here p to the power of βκ: the doubtful ones are
+        drawn less often, but drawn.
+
+        Args:
+            numbers: (n, 4) atomic numbers.
+            target_class: (n,) or one for all, 1..10.
+        """
+        p = self.class_probability(numbers_to_index(numbers), target_class)
+        with np.errstate(divide="ignore"):
+            return np.maximum(-1.0, 1 + self.config.sharpness * np.log(p))
+
+    def _folds(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) fold of every row; mirror images stay together."""
+        group = np.unique(np.minimum(index, swap_ab(index)), return_inverse=True)[1]
+        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
+        return np.asarray(order[group] % self.config.members)
+
+    def _train(
+        self,
+        elements: Tensor,
+        target: NDArray[np.float64],
+        fold: NDArray[np.int64],
+        progress: Progress | None,
+    ) -> None:
+        """Train every network on the rows outside its fold, all networks in one batch."""
+        config = self.config
+        y = th.as_tensor(target, dtype=th.float32)
+        rows = [th.as_tensor(np.flatnonzero(fold != member)) for member in range(config.members)]
+        optimizer = th.optim.AdamW(
+            self._networks.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        schedule = th.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=config.n_updates, pct_start=0.1
+        )
+        shortest = min(map(len, rows))
+        size = min(config.batch_size, shortest)
+        per_epoch = shortest // size
+        for update in range(config.n_updates):
+            place = update % per_epoch
+            if place == 0:
+                order = th.stack([r[th.randperm(len(r), generator=self._generator)[:shortest]] for r in rows])
+            batch = order[:, place * size : (place + 1) * size]
+            errors = F.smooth_l1_loss(
+                self._networks(elements[batch]), y[batch], reduction="none", beta=HUBER_DELTA
+            )
+            optimizer.zero_grad()
+            errors.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if progress and ((update + 1) % 50 == 0 or update + 1 == config.n_updates):
+                progress(update + 1, config.n_updates)
+
+    def _scale(self, energy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scale of the error's distribution, eV/atom, which grows away from the mean energy."""
+        z = (energy - self._centre) / self._spread
+        return np.asarray(np.exp(self._log_scale[0] + z * (self._log_scale[1] + z * self._log_scale[2])))
+
+    def _fit_scale(self, predicted: NDArray[np.float64], energy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3,) coefficients of `_scale` under which the held-out energies are likeliest.
+
+        The errors follow Student's t distribution with four degrees of freedom (Lange, Little and
+        Taylor, J. Am. Stat. Assoc. 1989, 84, 881), whose tails suit a few bad misses.
+        """
+        error = th.as_tensor(energy - predicted)
+        z = th.as_tensor((predicted - self._centre) / self._spread)
+        start = float(np.log(np.median(np.abs(energy - predicted)) + 1e-6))
+        coefficients = th.tensor([start, 0.0, 0.0], dtype=th.float64, requires_grad=True)
+        optimizer = th.optim.LBFGS([coefficients], max_iter=200, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            log_scale = coefficients[0] + z * (coefficients[1] + z * coefficients[2])
+            surprise: Tensor = (2.5 * th.log1p((error / log_scale.exp()) ** 2 / 4) + log_scale).mean()
+            surprise.backward()  # type: ignore[no-untyped-call]
+            return surprise
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        return coefficients.detach().numpy()
+
+    def _probability(
+        self, energy: NDArray[np.float64], target_class: NDArray[np.integer[Any]]
+    ) -> NDArray[np.float64]:
+        """Probability of classes around predicted energies; the arrays broadcast."""
+        scale = self._scale(energy)
+        low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
+        above = np.where(target_class == N_CLASSES, 1.0, _t4_cdf((low + CLASS_WIDTH - energy) / scale))
+        below = np.where(target_class == 1, 0.0, _t4_cdf((low - energy) / scale))
+        return np.asarray(above - below)
+
+    def _judge(self, predicted: NDArray[np.float64], rows: TrainingSet) -> dict[str, Any]:
+        """What `fit` reports of predictions for rows that they were not fitted to."""
+        error = np.abs(predicted - rows.energy)
+        p = self._probability(predicted[:, None], np.arange(1, N_CLASSES + 1))
+        true = rows.energy_class - 1
+        hit = np.arange(N_CLASSES) == true[:, None]
+        tenth = np.minimum((p * 10).astype(int), 9)
+        return {
+            "rows": len(rows),
+            "mae": float(error.mean()),
+            "rmse": float(np.sqrt((error**2).mean())),
+            "mae_class": [
+                float(error[true == c].mean()) if (true == c).any() else None for c in range(N_CLASSES)
+            ],
+            "log_loss": float(-np.log(np.maximum(p[hit], 1e-12)).mean()),
+            "accuracy": float((p.argmax(axis=1) == true).mean()),
+            "calibration": {
+                "all classes": _calibration(p, hit, tenth),
+                "class 1": _calibration(p[:, 0], hit[:, 0], tenth[:, 0]),
+            },
+        }
+
+    def _members(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(members, n) eV/atom of (n,) index, network by network; kept for the next time.
+
+        Raises:
+            InputError: the model has not been fitted.
+        """
+        if self.trained_on is None:
+            raise InputError("the reward model knows nothing yet: call fit(training_set) first")
+        new = np.unique(index[np.isnan(self._known[index, 0])])
+        for start in range(0, len(new), CHUNK):
+            part = new[start : start + CHUNK]
+            self._known[part] = self._known[swap_ab(part)] = self._predict(_elements(part)).T
+        return self._known[index].T.astype(np.float64)
+
+    @th.no_grad()
+    def _predict(self, elements: Tensor) -> NDArray[np.float64]:
+        """(members, n) eV/atom of (n, 4) element numbers."""
+        energies = self._networks(elements.expand(self.config.members, -1, -1))
+        return np.asarray(energies.double().numpy() * self._spread + self._centre)
+
+
+def _elements(index: NDArray[np.int64]) -> Tensor:
+    """(n, 4) element numbers 0..38 on A, B, C, D."""
+    return th.as_tensor(index_to_elements(index), dtype=th.int64)
+
+
+def _t4_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cumulative distribution of Student's t with four degrees of freedom, in closed form."""
+    t = x / np.sqrt(4 + x * x)
+    return np.asarray(0.5 + t * (3 - t * t) / 4)
+
+
+def _calibration(
+    p: NDArray[np.float64], hit: NDArray[np.bool_], tenth: NDArray[np.int64]
+) -> list[dict[str, float]]:
+    """Stated probabilities against what came true, in tenths."""
+    return [
+        {
+            "n": int((tenth == k).sum()),
+            "stated": float(p[tenth == k].mean()),
+            "true": float(hit[tenth == k].mean()),
+        }
+        for k in range(10)
+        if (tenth == k).any()
+    ]
