@@ -266,8 +266,9 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score samples that anybody's model made, or an agent that Stable-Baselines3 saved."""
+    from eval.exact import evaluate
     from eval.samples_csv import read_samples
-    from eval.scoring import count_chunks, count_samples, score_tally
+    from eval.scoring import count_chunks, score_tally
 
     check_target_class(target_class)
     if (file is None) == (agent is None):
@@ -280,7 +281,10 @@ def score(
         _check_free(out, overwrite, file=True)
     training_set = _training_set(data, augment=True)
     if file is not None:
-        name, tally = file.name, count_chunks(read_samples(file))
+        name, exact = file.name, None
+        result = score_tally(
+            count_chunks(read_samples(file)), target_class=target_class, training_set=training_set
+        )
     else:
         number = 10_000 if n_samples is None else n_samples
         _at_least("--n-samples", number, 1)
@@ -288,11 +292,16 @@ def score(
         sampler = _agent(str(agent), target_class, device, chosen)
         name = sampler.name
         with progress_bar(console, "sampling") as progress:
-            tally, _ = count_samples(
-                sampler, number, target_class=target_class, seed=first, progress=progress
+            found = evaluate(
+                sampler,
+                number,
+                target_class=target_class,
+                seed=first,
+                training_set=training_set,
+                progress=progress,
             )
-    result = score_tally(tally, target_class=target_class, training_set=training_set)
-    console.print(_score_table(name, result, target_class, training_set.name))
+        result, exact = found.score, found.exact
+    console.print(_score_table(name, result, exact, target_class, training_set.name))
     if out:
         record = {
             "schema_version": 1,
@@ -300,31 +309,38 @@ def score(
             "target_class": target_class,
             "training_set": {"name": training_set.name, "sha256": training_set.sha256},
             **result.as_dict(),
+            "exact": None if exact is None else exact.as_dict(),
         }
         write_text(out, json.dumps(record, indent=1))
 
 
-def _score_table(name: str, result: Any, target_class: int, training_set: str) -> Table:
-    """A score as a table of two columns."""
+def _score_table(name: str, result: Any, exact: Any, target_class: int, training_set: str) -> Table:
+    """A score as a table, what was sampled beside what is exact if that is known."""
     from eval.exact import format_metric
     from eval.metrics import METRICS
 
+    caption = f"novelty against: {training_set}"
+    if exact is not None:
+        caption += "\nexact: from the distribution; coverages and counts are expected ones"
     table = Table(
         title=f"{escape(name)}: {result.n_valid:,} samples for class {target_class}",
-        caption=f"novelty against: {training_set}",
+        caption=caption,
         caption_justify="left",
     )
     table.add_column("")
-    table.add_column("", justify="right")
+    table.add_column("" if exact is None else "sampled", justify="right")
+    if exact is not None:
+        table.add_column("exact", justify="right")
+    scores = [result] if exact is None else [result, exact]
     for key, title in METRICS.items():
-        table.add_row(title, format_metric(key, result.metrics[key]))
-    table.add_row("valid", f"{result.valid_fraction * 100:.2f} %")
-    for title, count in (
-        ("novel", result.novel),
-        ("rediscovered", result.rediscovered),
-        ("repeated", result.repeated),
-    ):
-        table.add_row(title, f"{count:,}")
+        table.add_row(title, *(format_metric(key, one.metrics[key]) for one in scores))
+    table.add_row("valid", *(f"{one.valid_fraction * 100:.2f} %" for one in scores))
+    for title in ("novel", "rediscovered", "repeated"):
+        table.add_row(title, *(f"{getattr(one, title):,.0f}" for one in scores))
+    if exact is not None:
+        table.add_row("success rate", "", f"{exact.success_rate * 100:.2f} %")
+        table.add_row("entropy", "", f"{exact.entropy_bits:.2f} bits")
+        table.add_row("effective compositions", "", f"{exact.effective_compositions:,.0f}")
     return table
 
 
