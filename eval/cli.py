@@ -216,10 +216,16 @@ def sample(
     data: Data = "landscape",
     seed: Seed = 0,
     device: Device = "cpu",
+    unique: Annotated[
+        bool,
+        typer.Option(
+            "--unique", help="Different compositions alone, in the order in which they would first appear."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw valid samples from a trained model, with energy, class and novelty."""
-    from eval.scoring import draw_valid, sample_table
+    from eval.scoring import draw_unique, draw_valid, sample_table
 
     check_target_class(target_class)
     _at_least("--n-samples", n_samples, 1)
@@ -230,11 +236,15 @@ def sample(
     import numpy as np
 
     with progress_bar(console, "sampling") as progress:
-        chunks = draw_valid(sampler, n_samples, target_class=target_class, seed=seed, progress=progress)
-        index = np.concatenate([chunk for chunk, _ in chunks])
+        draw: dict[str, Any] = {"target_class": target_class, "seed": seed, "progress": progress}
+        if unique:
+            index = draw_unique(sampler, n_samples, **draw)
+        else:
+            index = np.concatenate([chunk for chunk, _ in draw_valid(sampler, n_samples, **draw)])
     table = sample_table(index, training_set=training_set)
     write_text(out, table.to_csv(index=False))
-    _print(f"{n_samples:,} samples: {out}; novelty against: {training_set.name}")
+    kind = "different compositions" if unique else "samples"
+    _print(f"{n_samples:,} {kind}: {out}; novelty against: {training_set.name}")
     trained_on = getattr(getattr(sampler, "model", sampler), "trained_on", None)
     if trained_on and trained_on["sha256"] != training_set.sha256:
         _warn(f"the model was trained on other rows ({trained_on['name']}): name them with --data")

@@ -1,5 +1,6 @@
 """Exact scores and draws from a stated distribution, against enumeration, moments and streamed samples."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,8 +11,9 @@ from agents import AgentSampler, BoltzmannDQN, make_vec_env
 from elpa_env import space
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
+from elpa_env.sampler import unique_sample
 from eval.exact import count_distribution, evaluate, exact_score
-from eval.scoring import count_samples, score_tally
+from eval.scoring import count_samples, draw_unique, score_tally
 
 NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
 
@@ -215,6 +217,12 @@ class TestEvaluate:
         assert found.score.n_valid == len(found.kept) == 100
 
 
+def first_appearances(shares):
+    """Probability of every order in which independent draws first show two of some compositions."""
+    for one, two in itertools.permutations(range(len(shares)), 2):
+        yield (one, two), shares[one] * shares[two] / (1 - shares[one])
+
+
 class Streamed:
     """Draws from a distribution without stating it."""
 
@@ -242,3 +250,49 @@ class Stated:
 
     def distribution(self, target_class):
         return self.stated
+
+
+class TestUnique:
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_order_is_that_of_first_appearance(self, streamed):
+        p = table(AlNaK2F6=0.05, NaAlK2F6=0.15, LiNaK2F6=0.4)
+        places = np.flatnonzero(p)
+        sampler = Streamed(p)
+        n = 2000 if streamed else 20_000
+        drawn = [
+            np.searchsorted(places, draw_unique(sampler, 2, target_class=1, seed=seed))
+            if streamed
+            else unique_sample(p[places], 2, seed=seed)
+            for seed in range(n)
+        ]
+        orders = [(int(one), int(two)) for one, two in drawn]
+        for order, probability in first_appearances(p[places] / p.sum()):
+            assert orders.count(order) / n == pytest.approx(probability, abs=5 * math.sqrt(probability / n))
+
+    def test_every_composition_of_a_spread_distribution(self):
+        """Tiny probabilities come last, and no composition is lost or shown twice."""
+        places = np.flatnonzero(space.composition_mask())[:2000]
+        p = np.zeros(space.N_TABLE)
+        p[places[:1000]], p[places[1000:]] = 1e-3, 1e-300
+        index = unique_sample(p, 2000, seed=0)
+        assert set(index[:1000]) == set(places[:1000])
+        assert set(index) == set(places)
+        np.testing.assert_array_equal(unique_sample(p, 2000, seed=0), index)
+        assert (unique_sample(p, 2000, seed=1) != index).any()
+        assert unique_sample(p, 10, seed=0).tolist() == index[:10].tolist()
+
+    def test_a_stream_in_many_rounds(self):
+        p = space.composition_mask() / space.N_COMPOSITIONS
+        index = draw_unique(Streamed(p), 3000, target_class=1, seed=0)
+        assert len(np.unique(index)) == 3000
+        np.testing.assert_array_equal(index, draw_unique(Streamed(p), 3000, target_class=1, seed=0))
+
+    def test_too_many(self):
+        p = table(AlNaK2F6=0.5, NaAlK2F6=0.5)
+        with pytest.raises(InputError, match="stated: only 2 compositions can be drawn, 3 different"):
+            draw_unique(Stated(p), 3, target_class=1, seed=0)
+        with pytest.raises(InputError, match="streamed hardly shows a new composition after 2 different"):
+            draw_unique(Streamed(p), 3, target_class=1, seed=0)
+        assert len(draw_unique(Streamed(p), 2, target_class=1, seed=0)) == 2
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            draw_unique(Stated(p), 0, target_class=1, seed=0)
