@@ -18,7 +18,7 @@ from rich.table import Table
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.files import write_text
+from elpa_env.files import atomic_folder, write_text
 from eval.progress import progress_bar
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -377,6 +377,45 @@ def solve(
     if out:
         write_text(out, json.dumps(record, indent=1))
         _print(f"results in {out}")
+
+
+@app.command()
+def frontier(
+    agents: Annotated[list[str], typer.Argument(help="Agents (.zip) with Q-values.")],
+    target_class: TargetClass = 1,
+    n_samples: Annotated[int, typer.Option(help="Valid samples, on which coverage depends.")] = 10_000,
+    betas: Annotated[str, typer.Option(help="Values of beta, in the order of the curve.")] = (
+        "0,1,2,3,5,8,12,20,inf"
+    ),
+    masking: AgentMasking = None,
+    reference: Annotated[
+        bool, typer.Option(help="Show the exact solutions of the environment as reference lines.")
+    ] = True,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("frontier"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Precision against coverage of trained agents as beta varies, exactly and without training again."""
+    from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
+
+    check_target_class(target_class)
+    _at_least("--n-samples", n_samples, 1)
+    values = check_betas(betas)
+    _results_folder(out, overwrite)
+    samplers = [_agent(path, target_class, device, {"masking": masking}) for path in agents]
+    with progress_bar(console, "following the policies") as progress:
+        record = sweep_agents(
+            samplers,
+            values,
+            target_class=target_class,
+            n_samples=n_samples,
+            reference=reference,
+            progress=progress,
+        )
+    with atomic_folder(out) as folder:
+        write_frontier(record, folder)
+    console.print(frontier_table(record))
+    _print(f"results in {out}")
 
 
 @data_app.command("fetch")
