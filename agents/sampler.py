@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -25,7 +26,7 @@ from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking, o
 from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_path
 from elpa_env.space import N_STEPS
-from elpa_env.tree import policy_distribution
+from elpa_env.tree import digits_to_codes, policy_distribution, tabulate
 
 Mode = Literal["stochastic", "greedy", "boltzmann"]
 
@@ -81,8 +82,8 @@ class AgentSampler:
             raise InputError(f"a {type(model).__name__} has no distribution: use boltzmann or greedy")
         if beta is not None and self.mode != "boltzmann":
             raise InputError(f"beta is for mode boltzmann, not for {self.mode}: leave it out")
-        if beta is not None and not beta >= 0:
-            raise InputError(f"beta must be at least 0, got {beta}")
+        if beta is not None:
+            _check_beta(beta)
         default = getattr(model, "masking", _masking_of(model) if maskable else None)
         chosen = default if masking == "own" else masking
         own = getattr(model, "target_class", None)
@@ -152,6 +153,36 @@ class AgentSampler:
         self.check_class(target_class)
         return policy_distribution(lambda _, digits: self.probabilities(digits, target_class=target_class))
 
+    def sweep(self, target_class: int, betas: Iterable[float]) -> Iterator[NDArray[np.float64]]:
+        """Exact distributions at several β for little more than the price of one.
+
+        The Q-values of all states are computed once, when the first distribution is asked for.
+
+        Args:
+            target_class: 1..10.
+            betas: values of β, each at least 0; inf = greedy.
+
+        Yields:
+            (39^4,) what `distribution` would give at each β, in their order.
+
+        Raises:
+            InputError: an agent without Q-values or for another class, or a β below 0.
+        """
+        self.check_sweep(target_class)
+        levels = tabulate(lambda _, digits: self._scores(digits, target_class))
+        for beta in betas:
+            policy = functools.partial(_boltzmann_level, levels, _check_beta(beta))
+            yield policy_distribution(policy)
+
+    def check_sweep(self, target_class: int) -> None:
+        """Raise InputError if there is no β to vary, or the agent was trained for another class."""
+        self.check_class(target_class)
+        if self.mode != "boltzmann":
+            raise InputError(
+                f"{self.name} has no beta to vary: it takes an agent with Q-values in mode boltzmann, "
+                f"not a {type(self.model).__name__} in mode {self.mode}"
+            )
+
     def check_class(self, target_class: int) -> None:
         """Raise InputError if the agent was trained for another class."""
         check_target_class(target_class)
@@ -163,6 +194,11 @@ class AgentSampler:
 
     def probabilities(self, digits: NDArray[np.int8], *, target_class: int) -> NDArray[np.float64]:
         """(m, 8) action probabilities of (m, 8) unfinished states."""
+        beta = {"stochastic": 1.0, "greedy": np.inf, "boltzmann": self.beta}[self.mode]
+        return boltzmann(self._scores(digits, target_class).astype(np.float64), beta)
+
+    def _scores(self, digits: NDArray[np.int8], target_class: int) -> NDArray[np.float32]:
+        """(m, 8) Q-values or logarithms of probabilities, -inf where an action is closed."""
         observation = observe(np.ascontiguousarray(digits))
         if self.target_class is None:
             one_hot = np.zeros((len(digits), N_CLASSES), dtype=np.float32)
@@ -170,11 +206,23 @@ class AgentSampler:
             observation = np.concatenate([observation, one_hot], axis=1)
         with th.no_grad():
             batch = th.as_tensor(observation, device=self.model.device)
-            logits = self._logits(batch).cpu().double().numpy()
+            scores: NDArray[np.float32] = self._logits(batch).cpu().numpy()
         if self.masking is not None:
-            logits = np.where(action_masks(digits, self.masking), logits, -np.inf)
-        beta = {"stochastic": 1.0, "greedy": np.inf, "boltzmann": self.beta}[self.mode]
-        return boltzmann(logits, beta)
+            scores = np.where(action_masks(digits, self.masking), scores, np.float32(-np.inf))
+        return scores
+
+
+def _boltzmann_level(
+    levels: Sequence[NDArray[np.float32]], beta: float, step: int, digits: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """(m, 8) probabilities of states at a step from the Q-values of all."""
+    return boltzmann(levels[step][digits_to_codes(step, digits)].astype(np.float64), beta)
+
+
+def _check_beta(beta: float) -> float:
+    if not beta >= 0:
+        raise InputError(f"beta must be at least 0, got {beta}")
+    return beta
 
 
 def _masking_of(model: BaseAlgorithm) -> Masking:

@@ -29,7 +29,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from agents import AgentSampler, make_vec_env
 from elpa_env import load_landscape
 from elpa_env.dynamics import Masking
-from eval.metrics import expected_metrics
+from eval.exact import exact_score
 
 N_ENVS, N_STEPS, BATCH_SIZE = 32, 64, 256
 N_SAMPLES = 10_000
@@ -56,15 +56,13 @@ def new_agent(masking: Masking | None, target_class: int, seed: int) -> Agent:
 def exact_figures(agent: Agent, masking: Masking | None, target_class: int) -> dict[str, float]:
     """What a policy draws if it acts behind these masks."""
     distribution = AgentSampler(agent, target_class=target_class, masking=masking).distribution(target_class)
-    metrics = expected_metrics(
-        distribution, load_landscape().table_class, target_class=target_class, n_samples=N_SAMPLES
-    )
+    score = exact_score(distribution, target_class=target_class, n_samples=N_SAMPLES)
     return {
-        "success rate": distribution[load_landscape().members(target_class)].sum(),
-        "valid fraction": distribution.sum(),
-        "precision": metrics["precision"],
-        "coverage": metrics["coverage"],
-        "JS distance": metrics["js_distance"],
+        "success rate": score.success_rate,
+        "valid fraction": score.valid_fraction,
+        "precision": score.metrics["precision"],
+        "coverage": score.metrics["coverage"],
+        "JS distance": score.metrics["js_distance"],
     }
 
 

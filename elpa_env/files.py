@@ -40,7 +40,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new folder beside `target` to fill; move it to `target` if the block succeeds.
 
-    A folder that stands at `target` goes only then.
+    What stands at `target` goes only then.
 
     Raises:
         InputError: the folder around `target` cannot be written to.
@@ -58,7 +58,10 @@ def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists():
             target.rename(old)
         temporary.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
     finally:
         if old.exists() and not target.exists():
             old.rename(target)

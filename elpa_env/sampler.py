@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.dynamics import initial_digits
+from elpa_env.errors import InputError
 from elpa_env.space import index_to_digits
 
 _ROUNDING: Final = 1e-9
@@ -70,6 +71,33 @@ class ExactSampler(Sampler, Protocol):
         It sums to the fraction of candidates that are real compositions, at most 1.
         """
         ...
+
+
+def unique_sample(distribution: NDArray[np.float64], n: int, *, seed: int | None = None) -> NDArray[np.int64]:
+    """Draw different compositions in the order in which independent draws would first show them.
+
+    Each is drawn in proportion to its probability among those not yet drawn. All at once, these are the
+    n smallest of E / p with E exponential of mean 1, one for each composition: the keys of Efraimidis
+    and Spirakis (Inf. Process. Lett. 2006, 97, 181), or the Gumbel top-n (Kool et al. 2019, arXiv
+    1903.06059) by another name.
+
+    Args:
+        distribution: (39^4,) probability of every entry of the composition table, up to a factor.
+        n: how many, at most the entries of positive probability.
+        seed: same seed, same compositions.
+
+    Returns:
+        (n,) index.
+
+    Raises:
+        InputError: fewer than `n` entries have a positive probability.
+    """
+    places = np.flatnonzero(distribution > 0)
+    if n > len(places):
+        raise InputError(f"only {len(places):,} compositions can be drawn, {n:,} different ones are wanted")
+    keys = np.log(np.random.default_rng(seed).exponential(size=len(places))) - np.log(distribution[places])
+    first = np.argpartition(keys, n - 1)[:n]
+    return places[first[np.argsort(keys[first])]]
 
 
 def sample_distribution(

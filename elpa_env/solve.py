@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ from elpa_env.tree import (
 )
 
 Backup = Literal["hard", "soft"]
+
+BETA_MIN: Final = 1e-6
+BETA_MAX: Final = 1e6
+"""Between them `solve` is exact to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,7 @@ def solve(
     check_target_class(target_class)
     check_backup(backup)
     check_masking(masking)
-    if not 1e-6 <= beta <= 1e6:
+    if not BETA_MIN <= beta <= BETA_MAX:
         raise InputError(f"beta must be 1e-6..1e6, got {beta}")
     if not 0 < gamma <= 1:
         raise InputError(f"gamma must be above 0 and at most 1, got {gamma}")

@@ -92,6 +92,28 @@ def leaf_rewards(target_class: int, landscape: Landscape | None = None) -> NDArr
     return sparse_reward((landscape or load_landscape()).energy_class(leaf_index()), target_class)
 
 
+def tabulate(level_values: LevelPolicy) -> tuple[NDArray[np.float32], ...]:
+    """Values of the eight actions in every inner state that a composition can follow, each asked once.
+
+    Args:
+        level_values: given a step and digits (m, 8) of states at that step, their values (m, 8).
+
+    Returns:
+        For each of the eight steps (n_step, 8), states by their code; NaN where no composition can
+        follow. 25 MB in all.
+    """
+    levels = []
+    viable = np.ones(1, dtype=bool)
+    for step in range(N_STEPS):
+        codes = np.flatnonzero(viable)
+        table = np.full((SIZES[step], N_ACTIONS), np.nan, dtype=np.float32)
+        for part in _chunks(len(codes)):
+            table[codes[part]] = level_values(step, codes_to_digits(step, codes[part]))
+        levels.append(table)
+        viable = (level_masks(step, "composition") & viable[:, None]).ravel()
+    return tuple(levels)
+
+
 def policy_distribution(level_probabilities: LevelPolicy) -> NDArray[np.float64]:
     """Probability of every composition under a policy, by walking it down the tree.
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.files import write_text
+from elpa_env.files import atomic_folder, write_text
 from eval.progress import progress_bar
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -216,10 +216,16 @@ def sample(
     data: Data = "landscape",
     seed: Seed = 0,
     device: Device = "cpu",
+    unique: Annotated[
+        bool,
+        typer.Option(
+            "--unique", help="Different compositions alone, in the order in which they would first appear."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw valid samples from a trained model, with energy, class and novelty."""
-    from eval.scoring import draw_valid, sample_table
+    from eval.scoring import draw_unique, draw_valid, sample_table
 
     check_target_class(target_class)
     _at_least("--n-samples", n_samples, 1)
@@ -230,11 +236,15 @@ def sample(
     import numpy as np
 
     with progress_bar(console, "sampling") as progress:
-        chunks = draw_valid(sampler, n_samples, target_class=target_class, seed=seed, progress=progress)
-        index = np.concatenate([chunk for chunk, _ in chunks])
+        draw: dict[str, Any] = {"target_class": target_class, "seed": seed, "progress": progress}
+        if unique:
+            index = draw_unique(sampler, n_samples, **draw)
+        else:
+            index = np.concatenate([chunk for chunk, _ in draw_valid(sampler, n_samples, **draw)])
     table = sample_table(index, training_set=training_set)
     write_text(out, table.to_csv(index=False))
-    _print(f"{n_samples:,} samples: {out}; novelty against: {training_set.name}")
+    kind = "different compositions" if unique else "samples"
+    _print(f"{n_samples:,} {kind}: {out}; novelty against: {training_set.name}")
     trained_on = getattr(getattr(sampler, "model", sampler), "trained_on", None)
     if trained_on and trained_on["sha256"] != training_set.sha256:
         _warn(f"the model was trained on other rows ({trained_on['name']}): name them with --data")
@@ -266,8 +276,9 @@ def score(
     overwrite: Overwrite = False,
 ) -> None:
     """Score samples that anybody's model made, or an agent that Stable-Baselines3 saved."""
+    from eval.exact import evaluate
     from eval.samples_csv import read_samples
-    from eval.scoring import count_chunks, count_samples, score_tally
+    from eval.scoring import count_chunks, score_tally
 
     check_target_class(target_class)
     if (file is None) == (agent is None):
@@ -280,7 +291,10 @@ def score(
         _check_free(out, overwrite, file=True)
     training_set = _training_set(data, augment=True)
     if file is not None:
-        name, tally = file.name, count_chunks(read_samples(file))
+        name, exact = file.name, None
+        result = score_tally(
+            count_chunks(read_samples(file)), target_class=target_class, training_set=training_set
+        )
     else:
         number = 10_000 if n_samples is None else n_samples
         _at_least("--n-samples", number, 1)
@@ -288,11 +302,16 @@ def score(
         sampler = _agent(str(agent), target_class, device, chosen)
         name = sampler.name
         with progress_bar(console, "sampling") as progress:
-            tally, _ = count_samples(
-                sampler, number, target_class=target_class, seed=first, progress=progress
+            found = evaluate(
+                sampler,
+                number,
+                target_class=target_class,
+                seed=first,
+                training_set=training_set,
+                progress=progress,
             )
-    result = score_tally(tally, target_class=target_class, training_set=training_set)
-    console.print(_score_table(name, result, target_class, training_set.name))
+        result, exact = found.score, found.exact
+    console.print(_score_table(name, result, exact, target_class, training_set.name))
     if out:
         record = {
             "schema_version": 1,
@@ -300,31 +319,38 @@ def score(
             "target_class": target_class,
             "training_set": {"name": training_set.name, "sha256": training_set.sha256},
             **result.as_dict(),
+            "exact": None if exact is None else exact.as_dict(),
         }
         write_text(out, json.dumps(record, indent=1))
 
 
-def _score_table(name: str, result: Any, target_class: int, training_set: str) -> Table:
-    """A score as a table of two columns."""
+def _score_table(name: str, result: Any, exact: Any, target_class: int, training_set: str) -> Table:
+    """A score as a table, what was sampled beside what is exact if that is known."""
     from eval.exact import format_metric
     from eval.metrics import METRICS
 
+    caption = f"novelty against: {training_set}"
+    if exact is not None:
+        caption += "\nexact: from the distribution; coverages and counts are expected ones"
     table = Table(
         title=f"{escape(name)}: {result.n_valid:,} samples for class {target_class}",
-        caption=f"novelty against: {training_set}",
+        caption=caption,
         caption_justify="left",
     )
     table.add_column("")
-    table.add_column("", justify="right")
+    table.add_column("" if exact is None else "sampled", justify="right")
+    if exact is not None:
+        table.add_column("exact", justify="right")
+    scores = [result] if exact is None else [result, exact]
     for key, title in METRICS.items():
-        table.add_row(title, format_metric(key, result.metrics[key]))
-    table.add_row("valid", f"{result.valid_fraction * 100:.2f} %")
-    for title, count in (
-        ("novel", result.novel),
-        ("rediscovered", result.rediscovered),
-        ("repeated", result.repeated),
-    ):
-        table.add_row(title, f"{count:,}")
+        table.add_row(title, *(format_metric(key, one.metrics[key]) for one in scores))
+    table.add_row("valid", *(f"{one.valid_fraction * 100:.2f} %" for one in scores))
+    for title in ("novel", "rediscovered", "repeated"):
+        table.add_row(title, *(f"{getattr(one, title):,.0f}" for one in scores))
+    if exact is not None:
+        table.add_row("success rate", "", f"{exact.success_rate * 100:.2f} %")
+        table.add_row("entropy", "", f"{exact.entropy_bits:.2f} bits")
+        table.add_row("effective compositions", "", f"{exact.effective_compositions:,.0f}")
     return table
 
 
@@ -351,6 +377,45 @@ def solve(
     if out:
         write_text(out, json.dumps(record, indent=1))
         _print(f"results in {out}")
+
+
+@app.command()
+def frontier(
+    agents: Annotated[list[str], typer.Argument(help="Agents (.zip) with Q-values.")],
+    target_class: TargetClass = 1,
+    n_samples: Annotated[int, typer.Option(help="Valid samples, on which coverage depends.")] = 10_000,
+    betas: Annotated[str, typer.Option(help="Values of beta, in the order of the curve.")] = (
+        "0,1,2,3,5,8,12,20,inf"
+    ),
+    masking: AgentMasking = None,
+    reference: Annotated[
+        bool, typer.Option(help="Show the exact solutions of the environment as reference lines.")
+    ] = True,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("frontier"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Precision against coverage of trained agents as beta varies, exactly and without training again."""
+    from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
+
+    check_target_class(target_class)
+    _at_least("--n-samples", n_samples, 1)
+    values = check_betas(betas)
+    _results_folder(out, overwrite)
+    samplers = [_agent(path, target_class, device, {"masking": masking}) for path in agents]
+    with progress_bar(console, "following the policies") as progress:
+        record = sweep_agents(
+            samplers,
+            values,
+            target_class=target_class,
+            n_samples=n_samples,
+            reference=reference,
+            progress=progress,
+        )
+    with atomic_folder(out) as folder:
+        write_frontier(record, folder)
+    console.print(frontier_table(record))
+    _print(f"results in {out}")
 
 
 @data_app.command("fetch")

@@ -1,29 +1,235 @@
-"""Exact figures: the solved environment, and the ceiling of any independent sampler, as a table."""
+"""Exact figures: what a stated distribution is worth, draws from it, and the solved environment."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from elpa_env.classes import check_target_class
 from elpa_env.dynamics import Masking, check_masking
+from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
+from elpa_env.sampler import ExactSampler, Progress, Sampler
 from elpa_env.solve import Backup, solve
-from eval.metrics import METRICS, expected_metrics
+from elpa_env.training import TrainingSet
+from eval.metrics import METRICS, expected_metrics, hit_probability
+from eval.scoring import Score, Tally, count_samples, score_tally
 
 CEILING: Final = "ceiling"
 """Uniform over the class: every sample right, the best expected coverage, no distance."""
 SCHEMA_VERSION: Final = 1
 """Of the file that ``elpa solve`` writes."""
+_MIN_VALID: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class ExactScore:
+    """What a distribution is worth, free of sampling noise; a figure without a meaning is NaN.
+
+    Attributes:
+        metrics: the five metrics under the keys of `eval.metrics.METRICS`; the coverages are expected
+            ones, see `eval.metrics.expected_metrics`.
+        n_samples: valid samples on which the coverages and the next three depend.
+        novel: expected number of different compositions that are not in the training set; None
+            without one.
+        rediscovered: expected number of those that are; None without a training set.
+        repeated: expected number of samples that had been drawn before.
+        valid_fraction: share of the candidates that are real compositions.
+        success_rate: share of the candidates that are in the target class.
+        entropy_bits: Shannon entropy of the distribution over real compositions, in bits.
+    """
+
+    metrics: dict[str, float]
+    n_samples: int
+    novel: float | None
+    rediscovered: float | None
+    repeated: float
+    valid_fraction: float
+    success_rate: float
+    entropy_bits: float
+
+    @property
+    def effective_compositions(self) -> float:
+        """2 to the entropy: as many equally likely compositions would be as hard to foretell."""
+        return float(2**self.entropy_bits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the results file, NaN as None."""
+        values = {
+            **self.metrics,
+            "n_samples": self.n_samples,
+            "valid_fraction": self.valid_fraction,
+            "success_rate": self.success_rate,
+            "entropy_bits": self.entropy_bits,
+            "effective_compositions": self.effective_compositions,
+            "novel": self.novel,
+            "rediscovered": self.rediscovered,
+            "repeated": self.repeated,
+        }
+        return {key: None if value is None or math.isnan(value) else value for key, value in values.items()}
+
+
+def exact_score(
+    distribution: NDArray[np.float64],
+    *,
+    target_class: int,
+    n_samples: int,
+    training_set: TrainingSet | None = None,
+    table_class: NDArray[np.int8] | None = None,
+) -> ExactScore:
+    """Score what an `ExactSampler` states, without drawing a sample.
+
+    Args:
+        distribution: (39^4,) of ``sampler.distribution(target_class)``.
+        target_class: 1..10.
+        n_samples: N, valid samples on which the coverages depend.
+        training_set: what counts as known.
+        table_class: (39^4,) energy class of each composition, 0 = none; the shipped landscape's by
+            default.
+
+    Raises:
+        InputError: no samples, or the class is not 1..10.
+    """
+    check_target_class(target_class)
+    table_class = load_landscape().table_class if table_class is None else table_class
+    metrics = expected_metrics(distribution, table_class, target_class=target_class, n_samples=n_samples)
+    places = np.flatnonzero((distribution > 0) & (table_class > 0))
+    valid = float(distribution[places].sum())
+    p = distribution[places] / valid
+    hits = hit_probability(p, n_samples)
+    known = None if training_set is None else float(hits[np.isin(places, training_set.index)].sum())
+    return ExactScore(
+        metrics=metrics,
+        n_samples=n_samples,
+        novel=None if known is None else float(hits.sum()) - known,
+        rediscovered=known,
+        repeated=n_samples - float(hits.sum()) if len(places) else math.nan,
+        valid_fraction=valid,
+        success_rate=float(distribution[table_class == target_class].sum()),
+        entropy_bits=max(0.0, float(-(p * np.log2(p)).sum())) if len(places) else math.nan,
+    )
+
+
+def count_distribution(
+    distribution: NDArray[np.float64],
+    n_valid: int,
+    *,
+    seed: int,
+    keep: int = 0,
+    name: str = "the distribution",
+) -> tuple[Tally, NDArray[np.int64]]:
+    """Draw and count independent samples of a stated distribution, all at once.
+
+    As `eval.scoring.count_samples` of a sampler with that distribution, but in a time that does not
+    depend on `n_valid`: the first `keep` samples are drawn one by one, the counts of the others as one
+    multinomial variate, the candidates that are no composition as a negative binomial one.
+
+    Args:
+        distribution: (39^4,) probability of every entry of the composition table.
+        n_valid: valid samples, at least 1.
+        seed: same seed, same samples.
+        keep: samples to return, at most `n_valid` of them.
+        name: whose distribution it is, for the message.
+
+    Returns:
+        The tally, and the index of the first `keep` samples in the order drawn.
+
+    Raises:
+        InputError: no samples, or the distribution holds next to no real composition.
+    """
+    if n_valid < 1:
+        raise InputError(f"the number of samples must be at least 1, got {n_valid}")
+    places = np.flatnonzero(distribution > 0)
+    valid = min(float(distribution[places].sum()), 1.0)
+    if valid < _MIN_VALID:
+        raise InputError(f"{name} makes too few real compositions: a share of {valid:.1g} of what it draws")
+    one_by_one, at_once = np.random.SeedSequence(seed).spawn(2)
+    p = distribution[places] / distribution[places].sum()
+    keep = min(keep, n_valid)
+    rng = np.random.default_rng(one_by_one)
+    kept = places[np.searchsorted(np.cumsum(p)[:-1], rng.random(keep), side="right")]
+    rng = np.random.default_rng(at_once)
+    tally = Tally()
+    tally.add_index(kept)
+    tally.counts[places] += rng.multinomial(n_valid - keep, p)
+    tally.n_raw = n_valid + int(rng.negative_binomial(n_valid, valid))
+    return tally, kept
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one sampler drew and what it is worth.
+
+    Attributes:
+        tally: of the samples.
+        kept: (k,) index of the first samples, in the order drawn.
+        score: of the samples.
+        exact: of the distribution; None where the sampler does not state one.
+    """
+
+    tally: Tally
+    kept: NDArray[np.int64]
+    score: Score
+    exact: ExactScore | None
+
+
+def evaluate(
+    sampler: Sampler,
+    n_valid: int,
+    *,
+    target_class: int,
+    seed: int,
+    training_set: TrainingSet | None = None,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Draw `n_valid` valid samples and score them; of an `ExactSampler` score its distribution, too.
+
+    The distribution is asked for once, and the samples are drawn from it at once.
+
+    Args:
+        sampler: what draws.
+        n_valid: valid samples, at least 1.
+        target_class: 1..10.
+        seed: same seed, same samples.
+        training_set: what counts as known.
+        keep: samples to keep in the order drawn.
+        progress: called with the valid samples so far.
+
+    Raises:
+        InputError: the sampler makes too few real compositions, or was not made for the class.
+    """
+    exact = None
+    if isinstance(sampler, ExactSampler):
+        if progress:
+            progress(0, n_valid)
+        distribution = sampler.distribution(target_class)
+        exact = exact_score(
+            distribution, target_class=target_class, n_samples=n_valid, training_set=training_set
+        )
+        tally, kept = count_distribution(distribution, n_valid, seed=seed, keep=keep, name=sampler.name)
+        if progress:
+            progress(n_valid, n_valid)
+    else:
+        tally, kept = count_samples(
+            sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress
+        )
+    score = score_tally(tally, target_class=target_class, training_set=training_set)
+    return Evaluation(tally, kept, score, exact)
 
 
 def solve_class(
     target_class: int, *, beta: float, gamma: float, n_samples: int, masking: str
 ) -> dict[str, Any]:
-    """Solve one class with both backups and judge the Boltzmann policies.
+    """Solve one class with both backups and score the Boltzmann policies exactly.
 
     Args:
         target_class: 1..10.
@@ -33,8 +239,8 @@ def solve_class(
         masking: "digits" or "composition".
 
     Returns:
-        The settings, and under "columns" for each backup and the ceiling: the five metrics, the share of
-        real compositions, and (but for the ceiling) the value of the start state.
+        The settings, and under "columns" for each backup and the ceiling: what
+        `ExactScore.as_dict` gives, and (but for the ceiling) the value of the start state.
 
     Raises:
         InputError: a value that cannot be used.
@@ -42,22 +248,15 @@ def solve_class(
     started = time.perf_counter()
     landscape = load_landscape()
     mask: Masking = check_masking(masking)
-    columns: dict[str, dict[str, float]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     for backup in get_args(Backup):
         solution = solve(target_class, backup=backup, beta=beta, gamma=gamma, masking=mask)
-        p = solution.distribution()
-        columns[f"optimal-{backup}"] = {
-            **expected_metrics(p, landscape.table_class, target_class=target_class, n_samples=n_samples),
-            "valid_fraction": float(p.sum()),
-            "start_value": solution.start_value,
-        }
-    uniform = landscape.table_class == target_class
-    columns[CEILING] = {
-        **expected_metrics(
-            uniform.astype(float), landscape.table_class, target_class=target_class, n_samples=n_samples
-        ),
-        "valid_fraction": 1.0,
-    }
+        score = exact_score(solution.distribution(), target_class=target_class, n_samples=n_samples)
+        columns[f"optimal-{backup}"] = {**score.as_dict(), "start_value": solution.start_value}
+    members = int(landscape.class_counts[target_class])
+    uniform = (landscape.table_class == target_class) / members
+    score = exact_score(uniform, target_class=target_class, n_samples=n_samples)
+    columns[CEILING] = score.as_dict()
     return {
         "schema_version": SCHEMA_VERSION,
         "target_class": target_class,
@@ -67,7 +266,7 @@ def solve_class(
         "n_samples": n_samples,
         "landscape": {
             "sha256": landscape.provenance["sha256"],
-            "class_members": int(landscape.class_counts[target_class]),
+            "class_members": members,
         },
         "columns": columns,
         "seconds": round(time.perf_counter() - started, 2),
@@ -94,6 +293,9 @@ def exact_table(record: Mapping[str, Any]) -> Table:
         table.add_row(title, *(format_metric(key, column[key]) for column in columns.values()))
     table.add_section()
     table.add_row("valid", *(f"{column['valid_fraction'] * 100:.2f} %" for column in columns.values()))
+    table.add_row(
+        "effective compositions", *(f"{column['effective_compositions']:,.0f}" for column in columns.values())
+    )
     values = [column.get("start_value") for column in columns.values()]
     table.add_row("value of the start", *("" if value is None else f"{value:.4f}" for value in values))
     return table

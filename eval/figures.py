@@ -1,10 +1,10 @@
-"""The two pictures of a comparison, as Figs. 5 and 6 of Türk et al. 2022."""
+"""The pictures of a comparison, as Figs. 5 and 6 of Türk et al. 2022, and that of a frontier."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -103,6 +103,50 @@ def draw_elements(
         bar = figure.colorbar(image, ax=panels, shrink=0.6, extend="max")
         bar.set_label("p(Z|S)")
     figure.suptitle(f"Elements on the four sites, class {target_class}", fontsize=11)
+    figure.supxlabel(caption, fontsize=7, color="0.4")
+    _save(figure, path)
+
+
+def draw_frontier(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    references: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    ceiling: float,
+    title: str,
+    caption: str,
+) -> None:
+    """Precision against expected coverage as beta varies; labels that would overlap are left out.
+
+    Args:
+        path: picture to write.
+        curves: title and (beta, coverage, precision) of each agent, NaN where it has none.
+        references: the same of the exact solutions, drawn in grey.
+        ceiling: best expected coverage of independent samples.
+        title: heading.
+        caption: small print.
+    """
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    panel = figure.subplots()
+    grey = {"color": "0.55", "marker": "."}
+    styles: list[dict[str, Any]] = [{"color": f"C{number}", "marker": "o"} for number in range(len(curves))]
+    styles += [{**grey, "linestyle": "--" if number else ":"} for number in range(len(references))]
+    for (name, points), style in zip([*curves.items(), *references.items()], styles, strict=True):
+        panel.plot([x for _, x, _ in points], [y for _, _, y in points], label=name, **style)
+        last = (np.inf, np.inf)
+        for beta, x, y in points:
+            if max(abs(x - last[0]) / ceiling, abs(y - last[1])) > 0.02:
+                last = x, y
+                text = "∞" if np.isinf(beta) else f"{beta:g}"
+                panel.annotate(
+                    text, last, (4, 4), textcoords="offset points", fontsize=7, color=style["color"]
+                )
+    panel.axvline(ceiling, color="black", linewidth=0.8, label="ceiling of independent samples")
+    panel.set_xlabel("expected coverage")
+    panel.set_ylabel("precision")
+    panel.set_ylim(-0.03, 1.06)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    panel.set_title(title, fontsize=11)
     figure.supxlabel(caption, fontsize=7, color="0.4")
     _save(figure, path)
 

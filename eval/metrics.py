@@ -144,7 +144,7 @@ def expected_metrics(
     p = weights / total if total > 0 else weights
     members = np.bincount(table_class, minlength=N_CLASSES + 1)
     return _five(
-        p, class_totals(_hit_probability(p, n_samples), table_class), members, table_class, target_class
+        p, class_totals(hit_probability(p, n_samples), table_class), members, table_class, target_class
     )
 
 
@@ -160,7 +160,7 @@ def coverage_ceiling(n_members: int, n_samples: int) -> float:
     _check_n_samples(n_samples)
     if n_members < 1:
         return float("nan")
-    return float(_hit_probability(np.array([1 / n_members]), n_samples)[0])
+    return float(hit_probability(np.array([1 / n_members]), n_samples)[0])
 
 
 def _check_n_samples(n_samples: int) -> None:
@@ -168,8 +168,13 @@ def _check_n_samples(n_samples: int) -> None:
         raise InputError(f"the number of samples must be at least 1, got {n_samples}")
 
 
-def _hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:
-    """1 - (1 - p)^N without loss of digits at small p."""
+def hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:
+    """1 - (1 - p)^N: whether N independent samples hold a composition of probability p.
+
+    Args:
+        p: (...) probabilities; no digits are lost where they are small.
+        n_samples: N.
+    """
     with np.errstate(divide="ignore"):
         return np.asarray(-np.expm1(n_samples * np.log1p(-np.minimum(p, 1.0))))
 

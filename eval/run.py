@@ -24,6 +24,7 @@ from elpa_env.errors import InputError
 from elpa_env.files import sha256, write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet, load_training_set
+from eval.exact import evaluate
 from eval.figures import energy_histogram
 from eval.metrics import element_distribution
 from eval.models import (
@@ -36,7 +37,7 @@ from eval.models import (
     short_name,
 )
 from eval.progress import progress_bars
-from eval.scoring import count_samples, sample_table, score_tally
+from eval.scoring import sample_table
 
 MAX_CSV_ROWS: Final = 1_000_000
 """Samples written to a CSV file; of a larger number the first million."""
@@ -140,19 +141,19 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     sampler = spec.train(task)
     trained = time.perf_counter()
     sample_seed = int(np.random.SeedSequence([seed, plan.target_class]).generate_state(1)[0])
-    tally, kept = count_samples(
+    found = evaluate(
         sampler,
         plan.n_samples,
         target_class=plan.target_class,
         seed=sample_seed,
+        training_set=training_set,
         keep=min(plan.n_samples, MAX_CSV_ROWS),
         progress=_reporter(folder, name, "sampling"),
     )
     sampled = time.perf_counter()
-    score = score_tally(tally, target_class=plan.target_class, training_set=training_set)
     landscape = load_landscape()
-    unique = np.flatnonzero(tally.counts)
-    table = sample_table(kept, training_set=training_set)
+    unique = np.flatnonzero(found.tally.counts)
+    table = sample_table(found.kept, training_set=training_set)
     write_text(folder / samples_file(model, seed, plan.seeds), table.to_csv(index=False))
     if spec.suffix and isinstance(sampler, TrainedSampler):
         sampler.save(folder / "models" / f"{name}{spec.suffix}")
@@ -161,11 +162,12 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         "file_sha256": sha256(Path(model).read_bytes()) if _is_file(model) else None,
         "seed": seed,
         "config": None if config is None else asdict(config),
-        "score": score.as_dict(),
+        "score": found.score.as_dict(),
+        "exact": None if found.exact is None else found.exact.as_dict(),
         "train_seconds": round(trained - started, 2),
         "sample_seconds": round(sampled - trained, 2),
-        "samples_in_csv": len(kept),
-        "element_distribution": element_distribution(tally.counts).round(6).tolist(),
+        "samples_in_csv": len(found.kept),
+        "element_distribution": element_distribution(found.tally.counts).round(6).tolist(),
         "unique_energy_histogram": energy_histogram(landscape.energy(unique)).tolist(),
     }
     write_text(folder / "jobs" / f"{name}.json", json.dumps(result))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.landscape import Landscape, load_landscape
-from elpa_env.sampler import Progress, Sampler
+from elpa_env.sampler import ExactSampler, Progress, Sampler, unique_sample
 from elpa_env.space import N_TABLE, SITES, digits_to_index, index_to_formula, index_to_numbers
 from elpa_env.training import TrainingSet
 from eval.metrics import all_metrics
@@ -165,6 +165,65 @@ def draw_valid(
         if progress:
             progress(have, n_valid)
         yield index[places], cost
+
+
+def draw_unique(
+    sampler: Sampler,
+    n: int,
+    *,
+    target_class: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> NDArray[np.int64]:
+    """Draw different compositions in the order in which the sampler first shows them.
+
+    From an `ExactSampler` they are drawn at once, see `elpa_env.sampler.unique_sample`; of any other a
+    stream of samples is drawn until it has shown enough.
+
+    Args:
+        sampler: what draws.
+        n: different compositions wanted, at least 1.
+        target_class: 1..10.
+        seed: of the draws.
+        progress: called with the compositions so far.
+
+    Returns:
+        (n,) index.
+
+    Raises:
+        InputError: the sampler has fewer than `n` to give, or hardly ever shows a new one.
+    """
+    if n < 1:
+        raise InputError(f"the number of samples must be at least 1, got {n}")
+    if isinstance(sampler, ExactSampler):
+        try:
+            return unique_sample(sampler.distribution(target_class), n, seed=seed)
+        except InputError as error:
+            raise InputError(f"{sampler.name}: {error}") from error
+    seeds = np.random.SeedSequence(seed)
+    seen = np.zeros(N_TABLE, dtype=bool)
+    found: list[NDArray[np.int64]] = []
+    have, size = 0, n
+    while have < n:
+        before = have
+        size = min(max(size, n - have), CHUNK)
+        round_seed = int(seeds.spawn(1)[0].generate_state(1)[0])
+        for index, _ in draw_valid(sampler, size, target_class=target_class, seed=round_seed):
+            _, places = np.unique(index, return_index=True)
+            first = index[np.sort(places)]
+            new = first[~seen[first]][: n - have]
+            seen[new] = True
+            found.append(new)
+            have += len(new)
+        if size >= _PATIENCE and have < min(n, before + size * _MIN_VALID):
+            raise InputError(
+                f"{sampler.name} hardly shows a new composition after {have:,} different ones, "
+                f"{n:,} are wanted: ask for fewer"
+            )
+        if progress:
+            progress(have, n)
+        size *= 2
+    return np.concatenate(found)
 
 
 def count_samples(

@@ -11,8 +11,7 @@ import torch as th
 from stable_baselines3 import PPO
 
 from agents import AgentSampler, DigitEncoder, make_vec_env
-from elpa_env import load_landscape
-from eval.metrics import expected_metrics
+from eval.exact import exact_score
 
 TARGET_CLASS = 1
 
@@ -43,13 +42,11 @@ def main() -> None:
     # Importable from a module of its own, the class would be named "my_module:CuriousPPO".
     sampler = AgentSampler.load(arguments.out, algorithm="__main__:CuriousPPO", target_class=TARGET_CLASS)
     distribution = sampler.distribution(TARGET_CLASS)  # exact: every branch of the policy is followed
-    metrics = expected_metrics(
-        distribution, load_landscape().table_class, target_class=TARGET_CLASS, n_samples=10_000
-    )
+    score = exact_score(distribution, target_class=TARGET_CLASS, n_samples=10_000)
     print(f"{arguments.out}, class {TARGET_CLASS}, exactly:")
-    print(f"  candidates that are real compositions  {distribution.sum():.2%}")
-    print(f"  of these in the class                  {metrics['precision']:.2%} (chance: 0.19%)")
-    print(f"  of the class found by 10,000 of these  {metrics['coverage']:.2%}")
+    print(f"  candidates that are real compositions  {score.valid_fraction:.2%}")
+    print(f"  of these in the class                  {score.metrics['precision']:.2%} (chance: 0.19%)")
+    print(f"  of the class found by 10,000 of these  {score.metrics['coverage']:.2%}")
     print("The command line takes it as well, as the PPO that it is:")
     print(f"  elpa score --agent {arguments.out} --target-class {TARGET_CLASS}")
     print(f"  elpa compare --agent {arguments.out} --target-class {TARGET_CLASS}")

@@ -14,7 +14,7 @@ from sb3_contrib import MaskablePPO
 
 from agents import AgentSampler, make_vec_env
 from elpa_env import load_landscape
-from eval.metrics import expected_metrics
+from eval.exact import exact_score
 
 TARGET_CLASS = 1
 
@@ -43,12 +43,10 @@ def main() -> None:
         agent = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=256, ent_coef=0.01, seed=0, device="cpu")
         agent.learn(arguments.timesteps)
         distribution = AgentSampler(agent, **game).distribution(TARGET_CLASS)
-        metrics = expected_metrics(
-            distribution, landscape.table_class, target_class=TARGET_CLASS, n_samples=10_000
-        )
+        score = exact_score(distribution, target_class=TARGET_CLASS, n_samples=10_000)
         energy = np.nansum(distribution * landscape.table_energy) / distribution.sum()
         name = reward.__name__ if reward else "eq. 12"
-        print(f"{name:12}{metrics['precision']:12.2%}{metrics['coverage']:12.2%}{energy:14.3f}")
+        print(f"{name:12}{score.metrics['precision']:12.2%}{score.metrics['coverage']:12.2%}{energy:14.3f}")
     print("precision by chance: 0.19%; coverage: of the class, by 10,000 samples")
 
 

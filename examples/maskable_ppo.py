@@ -14,8 +14,7 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy
 
 from agents import AgentSampler, make_vec_env
-from elpa_env import load_landscape
-from eval.metrics import expected_metrics
+from eval.exact import exact_score
 
 TARGET_CLASS = 1
 MASKING = "composition"
@@ -37,15 +36,13 @@ def main() -> None:
 
     sampler = AgentSampler(agent, target_class=TARGET_CLASS, masking=MASKING, name="MaskablePPO")
     distribution = sampler.distribution(TARGET_CLASS)  # exact: every branch of the policy is followed
-    metrics = expected_metrics(
-        distribution, load_landscape().table_class, target_class=TARGET_CLASS, n_samples=10_000
-    )
-    success = distribution.sum() * metrics["precision"]
+    score = exact_score(distribution, target_class=TARGET_CLASS, n_samples=10_000)
+    precision = score.metrics["precision"]
     print(f"mean reward of 1,000 episodes            {reward:+.3f}")
-    print(f"expected exactly, from the policy        {2 * success - 1:+.3f}")
-    print(f"candidates that are real compositions    {distribution.sum():.2%}")
-    print(f"of these in class {TARGET_CLASS}                      {metrics['precision']:.2%} (chance: 0.19%)")
-    print(f"of the class found by 10,000 of these    {metrics['coverage']:.2%}")
+    print(f"expected exactly, from the policy        {2 * score.success_rate - 1:+.3f}")
+    print(f"candidates that are real compositions    {score.valid_fraction:.2%}")
+    print(f"of these in class {TARGET_CLASS}                      {precision:.2%} (chance: 0.19%)")
+    print(f"of the class found by 10,000 of these    {score.metrics['coverage']:.2%}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from agents import AgentSampler, make_vec_env
 from elpa_env import index_to_digits, index_to_numbers, load_landscape, load_training_set, numbers_to_index
 from elpa_env.classes import energy_to_class
 from elpa_env.landscape import EnergyModel
-from eval.metrics import expected_metrics
+from eval.exact import exact_score
 
 TARGET_CLASS = 3
 
@@ -48,9 +48,11 @@ def main() -> None:
     real = np.flatnonzero(landscape.table_class)
     own_class[real] = energy_to_class(energy_model(index_to_numbers(real)))
     for judge, classes in (("its own energy model", own_class), ("the landscape", landscape.table_class)):
-        metrics = expected_metrics(distribution, classes, target_class=TARGET_CLASS, n_samples=10_000)
+        precision = exact_score(
+            distribution, target_class=TARGET_CLASS, n_samples=10_000, table_class=classes
+        ).metrics["precision"]
         chance = f"chance: {(classes[real] == TARGET_CLASS).mean():.2%}"
-        print(f"in class {TARGET_CLASS} by {judge}: {metrics['precision']:.2%} ({chance})")
+        print(f"in class {TARGET_CLASS} by {judge}: {precision:.2%} ({chance})")
 
 
 if __name__ == "__main__":

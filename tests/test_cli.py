@@ -44,6 +44,11 @@ class TestCompare:
             assert entry["std"]["precision"] == pytest.approx(np.std(values, ddof=1))
             table = pd.read_csv(tmp_path / "r" / f"samples_{name}.csv")
             assert len(table) == 300
+            exact = entry["runs"][0]["exact"]
+            assert (exact is None) == (name in ("vae", "gan"))
+            if exact:
+                assert exact["n_samples"] == 300
+                assert values[0] == pytest.approx(exact["precision"], abs=5 * 0.5 / np.sqrt(300))
             assert (tmp_path / "r" / f"samples_{name}_seed1.csv").is_file()
             right = (table["energy_class"] == 1).mean()
             assert right == pytest.approx(values[0])
@@ -167,9 +172,15 @@ class TestCompare:
         assert record["models"]["agent0"]["runs"][0]["score"]["valid_fraction"] < 1
         status, _, err = run(*COMPARE, *chosen, *agents, "--overwrite", "--masking", "all")
         assert (status, err.count("\n")) == (2, 1)
-        status, out, _ = run("score", "--agent", "agent0.zip", "--n-samples", 200, "--beta", 2)
+        chosen_beta = ("--n-samples", 200, "--beta", 2, "--out", "s.json")
+        status, out, _ = run("score", "--agent", "agent0.zip", *chosen_beta)
         assert status == 0
-        assert "agent0: 200 samples for class 1" in out
+        for word in ("agent0: 200 samples for class 1", "sampled", "exact", "effective compositions"):
+            assert word in out
+        record = json.loads((tmp_path / "s.json").read_text())
+        assert record["n_valid"] == record["exact"]["n_samples"] == 200
+        assert record["valid_fraction"] == pytest.approx(record["exact"]["valid_fraction"], abs=0.2)
+        assert f"{record['exact']['success_rate'] * 100:.2f} %" in out
         for wrong, message in (
             (("--agent", "agent0.zip", "--target-class", 5), "trained for class 1, not 5"),
             (("--agent", "none.zip"), "no agent none.zip"),
@@ -269,6 +280,8 @@ class TestSmallCommands:
         assert "precision (right class)" in out
         record = json.loads((tmp_path / "s.json").read_text())
         assert record["n_valid"] == 200
+        assert record["exact"] is None
+        assert "sampled" not in out
         table = pd.read_csv(tmp_path / "s.csv")
         assert record["precision"] == pytest.approx((table["energy_class"] == 1).mean())
         other = tmp_path / "other.csv"
@@ -307,6 +320,22 @@ class TestSmallCommands:
         assert all(c["coverage"] <= columns["ceiling"]["coverage"] for c in columns.values())
         status, _, err = run("solve", "--out", "s.json")
         assert (status, err.count("\n"), "--overwrite" in err) == (2, 1, True)
+
+    def test_different_compositions_alone(self, run, tmp_path):
+        assert run("train", "dqn", "--preset", "quick", "--out", "m.zip")[0] == 0
+        assert run("train", "gan", "--preset", "quick", "--out", "m.pt")[0] == 0
+        for model in ("m.zip", "m.pt", "sites"):
+            status, out, _ = run("sample", model, "--unique", "--n-samples", 150, "--out", f"{model}.csv")
+            assert status == 0
+            assert "150 different compositions" in out
+            table = pd.read_csv(tmp_path / f"{model}.csv")
+            assert table["formula"].nunique() == len(table) == 150
+            assert set(table["status"]) <= {"novel", "rediscovered"}
+        too_many = ("--unique", "--n-samples", 2_000_000, "--out", "x.csv")
+        status, _, err = run("sample", "random", *too_many)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "random: only 1,974,024 compositions can be drawn, 2,000,000 different ones" in err
+        assert not (tmp_path / "x.csv").exists()
 
     def test_draws_from_the_exact_solution(self, run, tmp_path):
         assert run("sample", "optimal-soft", "--n-samples", 300, "--out", "s.csv")[0] == 0

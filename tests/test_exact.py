@@ -1,0 +1,298 @@
+"""Exact scores and draws from a stated distribution, against enumeration, moments and streamed samples."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from agents import AgentSampler, BoltzmannDQN, make_vec_env
+from elpa_env import space
+from elpa_env.errors import InputError
+from elpa_env.landscape import load_landscape
+from elpa_env.sampler import unique_sample
+from eval.exact import count_distribution, evaluate, exact_score
+from eval.scoring import count_samples, draw_unique, score_tally
+
+NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
+
+
+def maskable_ppo():
+    sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
+    return sb3_contrib.MaskablePPO("MlpPolicy", make_vec_env(2, target_class=5), **NETWORK)
+
+
+AGENTS = {
+    "BoltzmannDQN": lambda: BoltzmannDQN("MlpPolicy", None, beta=8.0, target_class=5, **NETWORK),
+    "PPO": lambda: PPO("MlpPolicy", make_vec_env(2, target_class=5), **NETWORK),
+    "MaskablePPO": maskable_ppo,
+}
+
+
+def table(**shares):
+    """A distribution from formulas and their probabilities."""
+    p = np.zeros(space.N_TABLE)
+    p[space.formula_to_index(list(shares))] = list(shares.values())
+    return p
+
+
+class TestExactScore:
+    def test_by_hand(self, small_set, landscape):
+        """Half of the candidates are no composition; of the others 1/2, 1/4, 1/4 in classes 1, 1, 2."""
+        known = small_set.index[small_set.energy_class == 1][:1]
+        new = np.setdiff1d(landscape.members(1), small_set.index)[:1]
+        beside = np.setdiff1d(landscape.members(2), small_set.index)[:1]
+        assert landscape.energy_class(known) == 1
+        p = np.zeros(space.N_TABLE)
+        p[[*known, *new, *beside]] = 0.25, 0.125, 0.125
+        score = exact_score(p, target_class=1, n_samples=3, training_set=small_set)
+        assert score.metrics["precision"] == pytest.approx(3 / 4)
+        assert score.metrics["precision_neighbour"] == pytest.approx(1 / 4)
+        seen, hidden = 1 - 0.5**3, 1 - 0.75**3
+        assert score.metrics["coverage"] == pytest.approx((seen + hidden) / landscape.class_counts[1])
+        assert score.rediscovered == pytest.approx(seen)
+        assert score.novel == pytest.approx(2 * hidden)
+        assert score.repeated == pytest.approx(3 - seen - 2 * hidden)
+        assert (score.valid_fraction, score.success_rate) == pytest.approx((0.5, 0.375))
+        assert score.entropy_bits == pytest.approx(1.5)
+        assert score.effective_compositions == pytest.approx(2**1.5)
+        assert exact_score(p, target_class=1, n_samples=3).as_dict()["novel"] is None
+
+    def test_uniform_and_certain(self, landscape):
+        class_3 = landscape.table_class == 3
+        uniform = exact_score(class_3 / class_3.sum(), target_class=3, n_samples=10)
+        assert uniform.effective_compositions == pytest.approx(class_3.sum())
+        assert uniform.success_rate == pytest.approx(1)
+        certain = exact_score(table(AlNaK2F6=0.5), target_class=1, n_samples=10)
+        assert math.copysign(1, certain.entropy_bits) == 1
+        assert certain.effective_compositions == 1
+        assert certain.repeated == pytest.approx(9)
+
+    def test_nothing_valid_has_no_figures(self):
+        record = exact_score(np.zeros(space.N_TABLE), target_class=1, n_samples=10).as_dict()
+        assert (record["valid_fraction"], record["success_rate"]) == (0, 0)
+        for key in ("precision", "js_distance", "entropy_bits", "effective_compositions", "repeated"):
+            assert record[key] is None
+
+    def test_another_judge(self, landscape):
+        other = np.where(landscape.table_class > 0, 7, 0).astype(np.int8)
+        p = table(AlNaK2F6=0.5)
+        assert exact_score(p, target_class=7, n_samples=1, table_class=other).metrics["precision"] == 1
+
+    def test_bad_arguments(self):
+        p = table(AlNaK2F6=1)
+        with pytest.raises(InputError, match="target_class must be 1..10, got 0"):
+            exact_score(p, target_class=0, n_samples=1)
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            exact_score(p, target_class=1, n_samples=0)
+
+
+class TestCountDistribution:
+    def test_moments(self):
+        """Counts and candidates scatter about their means as their laws say, whatever is kept."""
+        p = table(AlNaK2F6=0.1, NaAlK2F6=0.2, LiNaK2F6=0.3)
+        places = np.flatnonzero(p)
+        n, share = 100, p[places] / 0.6
+        drawn = [count_distribution(p, n, seed=seed, keep=(0, 40, 100)[seed % 3]) for seed in range(240)]
+        counts = np.array([tally.counts[places] for tally, _ in drawn])
+        assert (counts.sum(axis=1) == n).all()
+        np.testing.assert_allclose(counts.mean(axis=0), n * share, atol=5 * 5 / math.sqrt(240))
+        covariance = n * (np.diag(share) - np.outer(share, share))
+        np.testing.assert_allclose(np.cov(counts.T), covariance, atol=0.5 * covariance.max())
+        invalid = np.array([tally.n_raw - n for tally, _ in drawn])
+        assert invalid.mean() == pytest.approx(n * 0.4 / 0.6, abs=5 * 10.6 / math.sqrt(240))
+        assert invalid.var() == pytest.approx(n * 0.4 / 0.6**2, rel=0.5)
+
+    def test_kept_samples_are_among_the_counted(self):
+        p = np.random.default_rng(0).random(space.N_TABLE) ** 9 * space.composition_mask()
+        tally, kept = count_distribution(p / p.sum(), 5_000, seed=3, keep=2_000)
+        assert len(kept) == 2_000
+        assert (tally.n_valid, tally.n_raw) == (5_000, 5_000)
+        assert (np.bincount(kept, minlength=space.N_TABLE) <= tally.counts).all()
+        all_of_them, whole = count_distribution(p / p.sum(), 500, seed=3, keep=10_000)
+        np.testing.assert_array_equal(np.bincount(whole, minlength=space.N_TABLE), all_of_them.counts)
+
+    def test_the_seed_decides(self):
+        p = table(AlNaK2F6=0.1, NaAlK2F6=0.2, LiNaK2F6=0.3)
+        one, same, other = (count_distribution(p, 1000, seed=seed, keep=500) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one[0].counts, same[0].counts)
+        np.testing.assert_array_equal(one[1], same[1])
+        assert one[0].n_raw == same[0].n_raw
+        assert (one[1] != other[1]).any()
+
+    def test_next_to_nothing_valid(self):
+        for share in (0.0, 1e-12):
+            with pytest.raises(InputError, match="too few real compositions: a share of"):
+                count_distribution(table(AlNaK2F6=share), 10, seed=0)
+        tally, _ = count_distribution(table(AlNaK2F6=1e-6), 10, seed=0)
+        assert 10**6 < tally.n_raw < 10**8
+
+    def test_millions(self):
+        p = space.composition_mask() / space.N_COMPOSITIONS
+        tally, kept = count_distribution(p, 25_000_000, seed=0, keep=100)
+        assert tally.n_valid == tally.n_raw == 25_000_000
+        counts = tally.counts[space.composition_mask()]
+        mean = 25_000_000 / space.N_COMPOSITIONS
+        chi_square = ((counts - mean) ** 2 / mean).sum()
+        freedom = space.N_COMPOSITIONS - 1
+        assert abs(chi_square - freedom) < 5 * math.sqrt(2 * freedom)
+        assert len(kept) == 100
+
+
+@pytest.mark.parametrize("name", AGENTS)
+class TestAgents:
+    """Episodes played one by one against the distribution that the tree states."""
+
+    @pytest.fixture
+    def sampler(self, name):
+        return AgentSampler(AGENTS[name](), target_class=5)
+
+    def test_episodes_follow_the_distribution(self, sampler, name):
+        """Chi-square over bins of equal probability, what is no composition being one."""
+        n, p = 1_000_000, sampler.distribution(5)
+        order = np.argsort(p, kind="stable")
+        bin_of = np.empty(space.N_TABLE, dtype=np.int64)
+        bin_of[order] = np.minimum(np.cumsum(p[order]) / p.sum() * 300, 299).astype(np.int64)
+        bin_of[p == 0] = 301  # never to be drawn
+        index = space.digits_to_index(sampler.sample(n, target_class=5, seed=1))
+        drawn = np.bincount(np.where(index >= 0, bin_of[index], 300), minlength=302)
+        expected = n * np.append(np.bincount(bin_of, weights=p, minlength=301)[:300], 1 - p.sum())
+        assert drawn[301] == 0
+        assert expected.min() > 100
+        chi_square = ((drawn[:301] - expected) ** 2 / expected).sum()
+        assert abs(chi_square - 300) < 5 * math.sqrt(600)
+
+    def test_streamed_and_exact_figures_agree(self, sampler, name):
+        n = 20_000
+        exact = evaluate(sampler, n, target_class=5, seed=0).exact
+        tally, _ = count_samples(sampler, n, target_class=5, seed=0)
+        streamed = score_tally(tally, target_class=5)
+        for key in ("precision", "precision_neighbour"):
+            share = exact.metrics[key]
+            assert streamed.metrics[key] == pytest.approx(share, abs=5 * math.sqrt(share / n))
+        members = load_landscape().class_counts[5]
+        hits = exact.metrics["coverage"] * members
+        assert streamed.metrics["coverage"] * members == pytest.approx(hits, abs=5 * math.sqrt(hits))
+        assert streamed.metrics["js_distance"] == pytest.approx(exact.metrics["js_distance"], abs=0.02)
+        assert streamed.valid_fraction == pytest.approx(exact.valid_fraction, abs=0.02)
+
+
+class TestEvaluate:
+    def test_the_distribution_is_asked_for_once(self, small_set):
+        class Counting(Stated):
+            asked = 0
+
+            def distribution(self, target_class):
+                self.asked += 1
+                return self.stated
+
+        sampler, calls = Counting(table(AlNaK2F6=0.5, NaAlK2F6=0.25)), []
+        found = evaluate(
+            sampler,
+            1000,
+            target_class=1,
+            seed=0,
+            training_set=small_set,
+            keep=10,
+            progress=lambda *call: calls.append(call),
+        )
+        assert sampler.asked == 1
+        assert calls[-1] == (1000, 1000)
+        assert len(found.kept) == 10
+        assert found.score.n_valid == 1000
+        assert found.score.metrics["precision"] == pytest.approx(found.exact.metrics["precision"])
+        assert found.score.novel + found.score.rediscovered == 2
+
+    def test_hopeless(self):
+        nothing = Stated(np.zeros(space.N_TABLE))
+        with pytest.raises(InputError, match="stated makes too few real compositions: a share of 0"):
+            evaluate(nothing, 10, target_class=1, seed=0)
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            evaluate(nothing, 0, target_class=1, seed=0)
+
+    def test_what_states_no_distribution_is_streamed(self):
+        found = evaluate(Streamed(table(AlNaK2F6=0.5)), 100, target_class=1, seed=0, keep=100)
+        assert found.exact is None
+        assert found.score.n_valid == len(found.kept) == 100
+
+
+def first_appearances(shares):
+    """Probability of every order in which independent draws first show two of some compositions."""
+    for one, two in itertools.permutations(range(len(shares)), 2):
+        yield (one, two), shares[one] * shares[two] / (1 - shares[one])
+
+
+class Streamed:
+    """Draws from a distribution without stating it."""
+
+    name = "streamed"
+
+    def __init__(self, distribution):
+        self.places = np.flatnonzero(distribution)
+        self.shares = distribution[self.places] / distribution.sum()
+
+    def sample(self, n, *, target_class, seed=None):
+        rng = np.random.default_rng(seed)
+        return space.index_to_digits(rng.choice(self.places, n, p=self.shares))
+
+
+class Stated:
+    """States a distribution, and never streams."""
+
+    name = "stated"
+
+    def __init__(self, distribution):
+        self.stated = distribution
+
+    def sample(self, n, *, target_class, seed=None):
+        raise AssertionError("what states its distribution is not streamed")
+
+    def distribution(self, target_class):
+        return self.stated
+
+
+class TestUnique:
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_order_is_that_of_first_appearance(self, streamed):
+        p = table(AlNaK2F6=0.05, NaAlK2F6=0.15, LiNaK2F6=0.4)
+        places = np.flatnonzero(p)
+        sampler = Streamed(p)
+        n = 2000 if streamed else 20_000
+        drawn = [
+            np.searchsorted(places, draw_unique(sampler, 2, target_class=1, seed=seed))
+            if streamed
+            else unique_sample(p[places], 2, seed=seed)
+            for seed in range(n)
+        ]
+        orders = [(int(one), int(two)) for one, two in drawn]
+        for order, probability in first_appearances(p[places] / p.sum()):
+            assert orders.count(order) / n == pytest.approx(probability, abs=5 * math.sqrt(probability / n))
+
+    def test_every_composition_of_a_spread_distribution(self):
+        """Tiny probabilities come last, and no composition is lost or shown twice."""
+        places = np.flatnonzero(space.composition_mask())[:2000]
+        p = np.zeros(space.N_TABLE)
+        p[places[:1000]], p[places[1000:]] = 1e-3, 1e-300
+        index = unique_sample(p, 2000, seed=0)
+        assert set(index[:1000]) == set(places[:1000])
+        assert set(index) == set(places)
+        np.testing.assert_array_equal(unique_sample(p, 2000, seed=0), index)
+        assert (unique_sample(p, 2000, seed=1) != index).any()
+        assert unique_sample(p, 10, seed=0).tolist() == index[:10].tolist()
+
+    def test_a_stream_in_many_rounds(self):
+        p = space.composition_mask() / space.N_COMPOSITIONS
+        index = draw_unique(Streamed(p), 3000, target_class=1, seed=0)
+        assert len(np.unique(index)) == 3000
+        np.testing.assert_array_equal(index, draw_unique(Streamed(p), 3000, target_class=1, seed=0))
+
+    def test_too_many(self):
+        p = table(AlNaK2F6=0.5, NaAlK2F6=0.5)
+        with pytest.raises(InputError, match="stated: only 2 compositions can be drawn, 3 different"):
+            draw_unique(Stated(p), 3, target_class=1, seed=0)
+        with pytest.raises(InputError, match="streamed hardly shows a new composition after 2 different"):
+            draw_unique(Streamed(p), 3, target_class=1, seed=0)
+        assert len(draw_unique(Streamed(p), 2, target_class=1, seed=0)) == 2
+        with pytest.raises(InputError, match="at least 1, got 0"):
+            draw_unique(Stated(p), 0, target_class=1, seed=0)
