@@ -53,9 +53,9 @@ class OnlineConfig:
     gamma: float = 1.0
     masking: Masking = "composition"
     hidden: tuple[int, ...] = (256, 256, 256)
-    n_updates: int = 8_000
+    n_updates: int = 5_000
     batch_size: int = 1_000
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     target_update_interval: int = 100
     n_envs: int = 512
     buffer_episodes: int = 40

@@ -58,7 +58,7 @@ class RewardModelConfig:
     batch_size: int = 256
     learning_rate: float = 6e-3
     weight_decay: float = 0.1
-    sharpness: float = 0.75
+    sharpness: float = 0.7
 
 
 class SiteNetworks(nn.Module):

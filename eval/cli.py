@@ -65,10 +65,12 @@ Jobs = Annotated[int, typer.Option(help="Models to train side by side; 0 = one a
 
 
 class PaperTable(StrEnum):
-    """A table of the paper."""
+    """A table of the paper, or the agent against its best models."""
 
     TABLE1 = "table1"
     TABLE2 = "table2"
+    AGENT1 = "agent1"
+    AGENT5 = "agent5"
 
 
 class ExportFormat(StrEnum):
@@ -80,8 +82,19 @@ class ExportFormat(StrEnum):
 @app.command()
 def compare(
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="Model to include; repeat for more. All by default.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Model to include; repeat for more. By default the paper's three and the baselines.",
+        ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="All models: also the DQN with every backup, offline, against a reward model, as an oracle.",
+        ),
+    ] = False,
     agents: Annotated[
         list[str] | None,
         typer.Option("--agent", help="Agent (.zip) saved by Stable-Baselines3 to include; repeat for more."),
@@ -104,11 +117,14 @@ def compare(
     resume: Resume = False,
 ) -> None:
     """Train the models, draw samples from each, and print the paper's table."""
-    from eval.models import MODELS, REFERENCES
+    from eval.models import BASIC, MODELS, REFERENCES
     from eval.report import comparison, write_results
     from eval.run import Plan, check_partial, run_plan
 
-    names = [*(models or MODELS), *map(_agent_path, agents or ()), *(REFERENCES if reference else ())]
+    if everything and models:
+        raise InputError("--all includes every model: leave out --model")
+    chosen = [name for name in MODELS if name not in REFERENCES] if everything else models or BASIC
+    names = [*chosen, *map(_agent_path, agents or ()), *(REFERENCES if reference else ())]
     plan = Plan(
         models=tuple(dict.fromkeys(names)),
         seeds=_seeds(seed, seeds),
@@ -134,7 +150,13 @@ def compare(
 
 @app.command()
 def reproduce(
-    table: Annotated[PaperTable, typer.Argument(help="Which table of the paper.")],
+    table: Annotated[
+        PaperTable,
+        typer.Argument(
+            help="A table of the paper, or agent1, agent5: the model-based agent against the best of the "
+            "paper's models in class 1 and 5."
+        ),
+    ],
     data: Data = "dft",
     seeds: Annotated[int, typer.Option(help="Seeds; 0 = the number that the targets name.")] = 0,
     n_samples: Annotated[int, typer.Option(help="Valid samples; 0 = the number that the targets name.")] = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -146,6 +146,80 @@ def draw_frontier(
     panel.set_ylabel("precision")
     panel.set_ylim(-0.03, 1.06)
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    panel.set_title(title, fontsize=11)
+    figure.supxlabel(caption, fontsize=7, color="0.4")
+    _save(figure, path)
+
+
+class ModelPoint(NamedTuple):
+    """Where a model stands.
+
+    Attributes:
+        coverage: of the target class.
+        precision: of the target class.
+        js_distance: to the full class.
+        sees: kind of its `elpa_env.sampler.Access`, or "?".
+    """
+
+    coverage: float
+    precision: float
+    js_distance: float
+    sees: str
+
+
+def draw_models(
+    path: Path,
+    models: Mapping[str, ModelPoint],
+    paper: Mapping[str, tuple[float, float]],
+    *,
+    ceiling: float,
+    title: str,
+    caption: str,
+) -> None:
+    """Precision against coverage of every model; its shape says what it saw, its colour the JS distance.
+
+    Args:
+        path: picture to write.
+        models: by title.
+        paper: title and (coverage, precision) that the paper reports.
+        ceiling: best expected coverage of independent samples.
+        title: heading.
+        caption: small print.
+    """
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    panel = figure.subplots()
+    shapes = {"offline": "o", "model-based": "^", "oracle": "s", "reference": "*", "?": "X"}
+    limit = max((p.js_distance for p in models.values() if np.isfinite(p.js_distance)), default=1.0)
+    points = None
+    for sees, shape in shapes.items():
+        chosen = [p for p in models.values() if p.sees == sees]
+        if chosen:
+            points = panel.scatter(
+                [p.coverage for p in chosen],
+                [p.precision for p in chosen],
+                c=[p.js_distance for p in chosen],
+                marker=shape,
+                label=sees,
+                s=70,
+                cmap="viridis_r",
+                vmin=0,
+                vmax=limit,
+                edgecolors="black",
+                linewidths=0.5,
+                zorder=3,
+            )
+    for name, point in models.items():
+        place = (point.coverage, point.precision)
+        panel.annotate(name, place, (6, 4), textcoords="offset points", fontsize=7)
+    for name, place in paper.items():
+        panel.plot(*place, "+", color="0.4", markersize=9)
+        panel.annotate(name, place, (6, -9), textcoords="offset points", fontsize=7, color="0.4")
+    panel.axvline(ceiling, color="black", linewidth=0.8, label="ceiling of independent samples")
+    panel.set_xlabel("coverage")
+    panel.set_ylabel("precision")
+    panel.legend(loc="lower right", fontsize=8)
+    if points is not None:
+        figure.colorbar(points, ax=panel, shrink=0.7).set_label("JS distance")
     panel.set_title(title, fontsize=11)
     figure.supxlabel(caption, fontsize=7, color="0.4")
     _save(figure, path)

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
+from agents.dqn import Backup
 from agents.offline import DQNConfig, train_offline
+from agents.online import OnlineConfig, train_model_based, train_oracle
 from agents.sampler import AgentSampler
 from elpa_env.dynamics import check_masking
 from elpa_env.errors import InputError
-from elpa_env.sampler import Progress, Sampler
-from elpa_env.solve import Backup, OptimalSampler
+from elpa_env.sampler import Access, Progress, Sampler
+from elpa_env.solve import Backup as ExactBackup
+from elpa_env.solve import OptimalSampler
+from elpa_env.space import N_COMPOSITIONS
 from elpa_env.training import TrainingSet
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
@@ -81,8 +85,28 @@ def _train_dqn(task: Task) -> AgentSampler:
             seed=task.seed,
             device=task.device,
             progress=task.progress,
-        ),
-        name="dqn",
+        )
+    )
+
+
+def _train_model_based(task: Task) -> AgentSampler:
+    return AgentSampler(
+        train_model_based(
+            task.training_set,
+            task.target_class,
+            task.config,
+            seed=task.seed,
+            device=task.device,
+            progress=task.progress,
+        )
+    )
+
+
+def _train_oracle(task: Task) -> AgentSampler:
+    return AgentSampler(
+        train_oracle(
+            task.target_class, task.config, seed=task.seed, device=task.device, progress=task.progress
+        )
     )
 
 
@@ -100,25 +124,28 @@ def _baseline(name: str) -> Callable[[Task], BaselineSampler]:
     return lambda task: BaselineSampler(name, task.training_set)
 
 
-def _optimal(backup: Backup) -> Callable[[Task], OptimalSampler]:
+def _optimal(backup: ExactBackup) -> Callable[[Task], OptimalSampler]:
     return lambda task: OptimalSampler(backup)
+
+
+def _offline(title: str, config: DQNConfig, paper: DQNConfig) -> ModelSpec:
+    """A DQN that learns from the training set's episodes alone."""
+    presets = {"quick": replace(config, n_updates=2_000), "default": config, "paper": paper}
+    return ModelSpec(title, _train_dqn, presets, ".zip", cost=3)
+
+
+def _online(title: str, backup: Backup, train: Callable[[Task], AgentSampler]) -> ModelSpec:
+    """A DQN that acts; the paper has none, so its preset is the default one."""
+    config = OnlineConfig(backup=backup)
+    quick = replace(config, n_updates=1_500, reward_model=replace(config.reward_model, n_updates=1_000))
+    return ModelSpec(title, train, {"quick": quick, "default": config, "paper": config}, ".zip", cost=4)
 
 
 _DQN = DQNConfig.default()
 _GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 
 MODELS: Final[dict[str, ModelSpec]] = {
-    "dqn": ModelSpec(
-        title="DQN",
-        train=_train_dqn,
-        presets={
-            "quick": replace(_DQN, n_updates=2_000),
-            "default": _DQN,
-            "paper": DQNConfig(),
-        },
-        suffix=".zip",
-        cost=3,
-    ),
+    "dqn": _offline("DQN", _DQN, DQNConfig()),
     "vae": ModelSpec(
         title="VAE",
         train=_train_vae,
@@ -145,18 +172,39 @@ MODELS: Final[dict[str, ModelSpec]] = {
         name: ModelSpec(title=baseline.title, train=_baseline(name), presets={})
         for name, baseline in BASELINES.items()
     },
+    "dqn-max": _offline("DQN max", replace(_DQN, backup="max"), DQNConfig(backup="max")),
+    "dqn-soft": _offline("DQN soft", replace(_DQN, backup="soft"), DQNConfig(backup="soft")),
+    "dqn-max-model": _online("DQN max, model", "max", _train_model_based),
+    "dqn-double-model": _online("DQN double, model", "double", _train_model_based),
+    "dqn-soft-model": _online("DQN soft, model", "soft-double", _train_model_based),
+    "dqn-max-oracle": _online("DQN max, oracle", "max", _train_oracle),
+    "dqn-double-oracle": _online("DQN double, oracle", "double", _train_oracle),
+    "dqn-soft-oracle": _online("DQN soft, oracle", "soft-double", _train_oracle),
     "optimal-hard": ModelSpec(title="optimal hard", train=_optimal("hard"), presets={}),
     "optimal-soft": ModelSpec(title="optimal soft", train=_optimal("soft"), presets={}),
 }
-"""All models: the paper's three, the baselines, and the exact solutions.
+"""All models: the paper's three, the baselines, the DQN with every backup, and the exact solutions.
 
-The last two see the landscape, which the others must not: they are reference lines, the best that
-agents with a hard or a soft backup could do.
+A DQN is trained offline, from the episodes of the training set; in the environment against a reward
+model of that set (``-model``); or against the landscape (``-oracle``). Oracles and exact solutions see
+what all are judged by, which the others must not; `access_of` says what each one saw.
 """
 
+BASIC: Final = ("dqn", "vae", "gan", *BASELINES)
+"""What a comparison trains unless told otherwise: the paper's three models and the baselines."""
 
 REFERENCES: Final = ("optimal-hard", "optimal-soft")
 """The exact solutions, shown in every comparison; they see the landscape."""
+
+
+def access_of(sampler: Sampler, training_set: TrainingSet) -> Access | None:
+    """What a sampler saw; None for an agent of the user, which does not say."""
+    if isinstance(sampler, AgentSampler):
+        access: Access | None = getattr(sampler.model, "access", None)
+        return access
+    if isinstance(sampler, OptimalSampler):
+        return Access("reference", landscape_queries=N_COMPOSITIONS)
+    return Access("offline", labels=0 if sampler.name == "random" else training_set.n_labels)
 
 
 def model_spec(name: str, masking: str | None = None) -> ModelSpec:

@@ -15,7 +15,7 @@ from rich.table import Table
 from elpa_env.files import write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
-from eval.figures import draw_elements, draw_energies, energy_histogram
+from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models, energy_histogram
 from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
 from eval.models import model_spec, short_name
 from eval.paper import TABLE_SAMPLES, TABLES, Figure
@@ -26,7 +26,9 @@ SCHEMA_VERSION: Final = 1
 _LABEL_WIDTH: Final = 25
 _COLUMN_WIDTH: Final = 16
 """Characters that the longest row title and figure take in a comparison, with their padding."""
-_FILE_WIDTH: Final = 160
+_FILE_WIDTH: Final = 200
+_MANY: Final = 10
+"""Models beyond which each is a row of the table instead of a column."""
 
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -69,12 +71,16 @@ def comparison(
 ) -> Group:
     """Rows as in the paper's Table 1, a column a model, the paper's figures below each.
 
-    What does not fit side by side into `width` characters goes into a further table below.
+    What does not fit side by side into `width` characters goes into a further table below. Of more than
+    ten models each is a row instead.
     """
     groups = list(by_model(results).items())
-    per_table = max(1, (width - _LABEL_WIDTH) // _COLUMN_WIDTH)
-    parts = [dict(groups[i : i + per_table]) for i in range(0, len(groups), per_table)]
-    tables = [_comparison_table(part, TABLES.get(plan.target_class, {})) for part in parts]
+    if len(groups) > _MANY:
+        tables = [_row_table(dict(groups))]
+    else:
+        per_table = max(1, (width - _LABEL_WIDTH) // _COLUMN_WIDTH)
+        parts = [dict(groups[i : i + per_table]) for i in range(0, len(groups), per_table)]
+        tables = [_comparison_table(part, TABLES.get(plan.target_class, {})) for part in parts]
     tables[0].title = (
         f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}\n"
         f"trained on: {training_set.name} ({len(training_set):,} rows)"
@@ -104,6 +110,20 @@ def _comparison_table(
     return table
 
 
+def _row_table(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
+    """A row a model: the five metrics, then what it saw and what it cost."""
+    table = Table(caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("", no_wrap=True)
+    further = [title.replace(" queries", "\nqueries").replace(" / ", "\n/ ") for title in _FURTHER]
+    for title in ["prec.\n/ %", "neigh.\n/ %", "cov.\n/ %", "neigh.\n/ %", "JS\ndistance", *further]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, group in groups.items():
+        summary = summarise(group)
+        cells = [format_figure(key, summary[key]) for key in METRICS]
+        table.add_row(model_spec(name).title, *cells, *(value(group) for value in _FURTHER.values()))
+    return table
+
+
 def _short_title(key: str) -> str:
     """The paper's name of a metric for a narrow column."""
     return metric_title(key).replace(" (right class)", "").replace(" (neigh. class)", ", neigh.")
@@ -113,7 +133,21 @@ def _mean(group: Sequence[Mapping[str, Any]], key: str) -> float:
     return float(np.mean([result["score"][key] for result in group]))
 
 
+def _seen(group: Sequence[Mapping[str, Any]], key: str) -> str:
+    """What a model was allowed to see: its kind, or a mean number; ? of an agent that does not say."""
+    access = [result["access"] for result in group]
+    if None in access:
+        return "?"
+    if key == "kind":
+        return str(access[0]["kind"])
+    return f"{np.mean([each[key] for each in access]):,.0f}"
+
+
 _FURTHER: Final[dict[str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
+    "sees": lambda group: _seen(group, "kind"),
+    "labels": lambda group: _seen(group, "labels"),
+    "model queries": lambda group: _seen(group, "model_queries"),
+    "landscape queries": lambda group: _seen(group, "landscape_queries"),
     "valid / %": lambda group: f"{_mean(group, 'valid_fraction') * 100:.1f}",
     "novel": lambda group: f"{_mean(group, 'novel'):,.0f}",
     "rediscovered": lambda group: f"{_mean(group, 'rediscovered'):,.0f}",
@@ -144,14 +178,20 @@ def _reference_caption(plan: Plan) -> str:
         f"compositions of class {plan.target_class} on average"
     )
     if any(name.startswith("optimal-") for name in plan.models):
-        text += "; optimal: exact solutions that see the landscape, the trained models do not"
+        text += "; optimal: exact solutions that see the landscape"
+    if any(name.endswith("-oracle") for name in plan.models):
+        text += "; oracle: learns from the landscape itself"
+    text += (
+        "\nsees: offline = labelled compositions alone, model-based = also a model of them, oracle and "
+        "reference = the landscape that all are judged by; labels: DFT or training energies used"
+    )
     return text
 
 
 def write_results(
     plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet, folder: Path
 ) -> None:
-    """Write ``metrics.json``, ``table.txt`` and the two pictures into `folder`."""
+    """Write ``metrics.json``, ``table.txt`` and the three pictures into `folder`."""
     write_text(folder / "metrics.json", json.dumps(_record(plan, results, training_set), indent=1))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         text = comparison(plan, results, training_set, width=_FILE_WIDTH)
@@ -165,6 +205,27 @@ def write_results(
         {model_spec(n).title: np.array(r["unique_energy_histogram"]) for n, r in first.items()},
         target_class=plan.target_class,
         caption=caption,
+    )
+    summaries = {name: summarise(group) for name, group in by_model(results).items()}
+    members = int(landscape.class_counts[plan.target_class])
+    draw_models(
+        folder / "figure_models.png",
+        {
+            model_spec(name).title: ModelPoint(
+                summary["coverage"].mean,
+                summary["precision"].mean,
+                summary["js_distance"].mean,
+                _seen([first[name]], "kind"),
+            )
+            for name, summary in summaries.items()
+        },
+        {
+            f"{model_spec(name).title}, paper": (figures["coverage"].mean, figures["precision"].mean)
+            for name, figures in TABLES.get(plan.target_class, {}).items()
+        },
+        ceiling=coverage_ceiling(members, plan.n_samples),
+        title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples",
+        caption=f"mean over seeds {', '.join(map(str, plan.seeds))}; trained on: {training_set.name}",
     )
     in_class = training_set.index[training_set.energy_class == plan.target_class]
     reference = element_distribution(landscape.table_class == plan.target_class)

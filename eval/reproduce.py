@@ -50,11 +50,16 @@ def _around(model: str, metric: str, centre: float, margin: float) -> Target:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table: its class, how many samples, and what to reach."""
+    """One table: its class, how many samples, what to reach, and which models to train for it."""
 
     target_class: int
     n_samples: int
     targets: tuple[Target, ...]
+    models: tuple[str, ...] = ("dqn", "vae", "gan")
+
+
+AGENT: Final = "dqn-soft-model"
+"""The agent that is to better the best of the paper's three models in every figure at once."""
 
 
 SPECS: Final = {
@@ -94,8 +99,30 @@ SPECS: Final = {
             Target("dqn", "js_distance", high=0.63),
         ),
     ),
+    "agent1": TableSpec(
+        1,
+        10_000,
+        (
+            Target(AGENT, "precision", low=0.84),
+            Target(AGENT, "coverage", low=0.72),
+            Target(AGENT, "js_distance", high=0.125),
+            Target(AGENT, "train_seconds", high=900),
+        ),
+        models=(AGENT,),
+    ),
+    "agent5": TableSpec(
+        5,
+        25_000_000,
+        (
+            Target(AGENT, "precision", low=0.94),
+            Target(AGENT, "coverage", low=0.91),
+            Target(AGENT, "js_distance", high=0.06),
+            Target(AGENT, "train_seconds", high=900),
+        ),
+        models=(AGENT,),
+    ),
 }
-"""Class 5 is drawn 2.5 million times: its precision and JS distance do not depend on the number."""
+"""Table 2 draws class 5 2.5 million times: its precision and JS distance do not depend on the number."""
 
 
 def verdict(value: float, low: float, high: float, text: Callable[[float], str]) -> str:
@@ -109,7 +136,7 @@ def make_plan(name: str, *, data: str, n_seeds: int, n_samples: int, device: str
     """The runs that a table needs; 0 seeds or samples are the numbers that its targets name."""
     spec = SPECS[name]
     return Plan(
-        models=("dqn", "vae", "gan"),
+        models=spec.models,
         seeds=tuple(range(n_seeds or SEEDS)),
         data=data,
         target_class=spec.target_class,
@@ -176,11 +203,20 @@ def _model_rows(spec: TableSpec, results: list[dict[str, Any]]) -> Iterator[tupl
         one = lambda value, key=key: format_figure(key, Figure(value, math.nan))  # noqa: E731
         yield (
             f"{title} {metric_title(key)}",
-            format_paper(key, TABLES[spec.target_class][target.model][key]),
+            _paper(spec.target_class, target.model, key),
             _range(target, one),
             format_figure(key, figure),
             verdict(figure.mean, target.low, target.high, one),
         )
+
+
+def _paper(target_class: int, model: str, key: str) -> str:
+    """The paper's figure of a model; of one that it does not have the best of its three, and whose."""
+    figures = TABLES[target_class]
+    if model in figures:
+        return format_paper(key, figures[model][key])
+    best = (min if key == "js_distance" else max)(figures, key=lambda name: figures[name][key].mean)
+    return f"{format_paper(key, figures[best][key])} ({MODELS[best].title})"
 
 
 def _range(target: Target, text: Callable[[float], str]) -> str:

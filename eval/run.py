@@ -31,6 +31,7 @@ from eval.models import (
     MODELS,
     Task,
     TrainedSampler,
+    access_of,
     check_model,
     load_agent,
     model_spec,
@@ -139,6 +140,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         _reporter(folder, name, "training"),
     )
     sampler = spec.train(task)
+    access = access_of(sampler, training_set)
     trained = time.perf_counter()
     sample_seed = int(np.random.SeedSequence([seed, plan.target_class]).generate_state(1)[0])
     found = evaluate(
@@ -162,6 +164,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         "file_sha256": sha256(Path(model).read_bytes()) if _is_file(model) else None,
         "seed": seed,
         "config": None if config is None else asdict(config),
+        "access": None if access is None else asdict(access),
         "score": found.score.as_dict(),
         "exact": None if found.exact is None else found.exact.as_dict(),
         "train_seconds": round(trained - started, 2),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class TestCompare:
         assert record["training_set"]["rows"] > 21_000
         assert len(record["training_set"]["sha256"]) == 64
         assert {"python", "torch", "numpy", "elpasolite"} <= set(record["versions"])
-        assert set(record["models"]) == set(models.MODELS)
+        assert set(record["models"]) == {*models.BASIC, *models.REFERENCES}
         for name, entry in record["models"].items():
             values = [run["score"]["precision"] for run in entry["runs"]]
             assert entry["mean"]["precision"] == pytest.approx(np.mean(values))
@@ -55,11 +56,40 @@ class TestCompare:
             counts = table["status"].value_counts()
             for status_name in ("novel", "rediscovered", "repeated"):
                 assert counts.get(status_name, 0) == entry["runs"][0]["score"][status_name]
-        for picture in ("figure_energies.png", "figure_elements.png"):
+        for picture in ("figure_energies.png", "figure_elements.png", "figure_models.png"):
             assert (tmp_path / "r" / picture).read_bytes()[:4] == b"\x89PNG"
         kept = {path.name for path in (tmp_path / "r" / "models").iterdir()}
         assert kept == {"dqn-0.zip", "dqn-1.zip", "vae-0.pt", "vae-1.pt", "gan-0.pt", "gan-1.pt"}
         assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+    def test_all_models_in_one_table(self, run, tmp_path):
+        """A row each, with what it saw; a run that was interrupted and resumed gives the same."""
+        status, out, _ = run(*COMPARE, "--all", "--out", "r")
+        assert status == 0
+        record = json.loads((tmp_path / "r" / "metrics.json").read_text())
+        assert set(record["models"]) == set(models.MODELS)
+        titles = {spec.title for spec in models.MODELS.values()}
+        lines = {
+            t: next(x for x in out.splitlines() if re.match(rf" *{re.escape(t)} +\d", x)) for t in titles
+        }
+        for name, kind in (
+            ("dqn-max", "offline"),
+            ("dqn-soft-model", "model-based"),
+            ("dqn-double-oracle", "oracle"),
+            ("optimal-soft", "reference"),
+        ):
+            line = lines[models.MODELS[name].title]
+            access = record["models"][name]["runs"][0]["access"]
+            assert access["kind"] == kind
+            assert f" {kind} " in line
+            assert f" {access['labels']:,} " in line
+            assert f" {access['model_queries']:,} " in line
+            assert f" {access['landscape_queries']:,} " in line
+        assert record["models"]["dqn-soft-model"]["runs"][0]["access"]["labels"] == 10_590
+        assert (tmp_path / "r" / "models" / "dqn-soft-model-0.zip").is_file()
+        status, _, err = run(*COMPARE, "--all", "--model", "vae", "--out", "other")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "leave out --model" in err
 
     def test_a_narrow_terminal_shows_every_figure(self, run, monkeypatch):
         monkeypatch.setattr(cli, "console", Console(width=80))
@@ -75,7 +105,7 @@ class TestCompare:
     def test_the_seed_decides(self, run, tmp_path):
         for folder in ("a", "b"):
             assert run(*COMPARE, "--out", folder)[0] == 0
-        for name in models.MODELS:
+        for name in (*models.BASIC, *models.REFERENCES):
             a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("a", "b"))
             assert a.read_text() == b.read_text()
 
@@ -107,7 +137,7 @@ class TestCompare:
         assert run(*COMPARE, *chosen, "--resume")[0] == 0
         monkeypatch.setitem(models.MODELS, "dqn", dqn)
         assert run(*COMPARE, *chosen[:-1], "whole")[0] == 0
-        for name in TINY:
+        for name in ("dqn", "gan", "vae"):
             a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("r", "whole"))
             assert a.read_text() == b.read_text()
         assert {path.name for path in tmp_path.iterdir()} == {"r", "whole"}
