@@ -31,8 +31,8 @@ SIZES: Final[tuple[int, ...]] = tuple(int(np.prod(WIDTHS[:step])) for step in ra
 N_INNER: Final = sum(SIZES[:-1])
 N_LEAVES: Final = SIZES[-1]
 
-_CHUNK: Final = 1 << 15
-"""States at a time, which bounds the memory that a level takes."""
+_CHUNK: Final = 1 << 13
+"""States at a time: few enough that a network's activations stay in the cache."""
 
 
 def codes_to_digits(step: int, codes: NDArray[np.int64]) -> NDArray[np.int8]:
