@@ -71,6 +71,7 @@ class PaperTable(StrEnum):
     TABLE2 = "table2"
     AGENT1 = "agent1"
     AGENT5 = "agent5"
+    FIGURE8 = "figure8"
 
 
 class ExportFormat(StrEnum):
@@ -153,8 +154,8 @@ def reproduce(
     table: Annotated[
         PaperTable,
         typer.Argument(
-            help="A table of the paper, or agent1, agent5: the model-based agent against the best of the "
-            "paper's models in class 1 and 5."
+            help="A table of the paper; its figure 8, the influence of the training set's size; or agent1, "
+            "agent5: the model-based agent against the best of the paper's models in class 1 and 5."
         ),
     ],
     data: Data = "dft",
@@ -169,23 +170,23 @@ def reproduce(
     """Hold a table of the paper against fresh training runs: target, measured, verdict."""
     from eval.reproduce import make_plan, reproduce_table
     from eval.run import check_partial
+    from eval.sizes import check_partials, plans, run_sizes
 
     _at_least("--seeds", seeds, 0)
     _at_least("--n-samples", n_samples, 0)
     plan = make_plan(table.value, data=data, n_seeds=seeds, n_samples=n_samples, device=device)
     training_set = plan.check()
     out, partial = _results_folder(out or Path(f"results-{table.value}"), overwrite)
-    check_partial(plan, partial, resume=resume, overwrite=overwrite)
-    with _interruptible(partial):
-        rendered = reproduce_table(
-            table.value,
-            plan,
-            training_set,
-            n_jobs=_jobs(jobs),
-            folder=partial,
-            console=console,
-            resume=resume,
-        )
+    how: dict[str, Any] = {"n_jobs": _jobs(jobs), "folder": partial, "console": console, "resume": resume}
+    if table is PaperTable.FIGURE8:
+        sizes = plans(plan, training_set)
+        check_partials(sizes, partial, resume=resume, overwrite=overwrite)
+        with _interruptible(partial):
+            rendered = run_sizes(sizes, training_set, **how)
+    else:
+        check_partial(plan, partial, resume=resume, overwrite=overwrite)
+        with _interruptible(partial):
+            rendered = reproduce_table(table.value, plan, training_set, **how)
     _publish(partial, out)
     console.print(rendered)
     _print(f"results in {out}")
@@ -624,9 +625,10 @@ def _results_folder(out: Path, overwrite: bool) -> tuple[Path, Path]:
 
 def _publish(partial: Path, out: Path) -> None:
     """Move a complete run into place; what was there goes only then."""
-    for name in ("jobs", "progress"):
-        shutil.rmtree(partial / name, ignore_errors=True)
-    (partial / "plan.json").unlink(missing_ok=True)
+    for plan in partial.rglob("plan.json"):
+        for name in ("jobs", "progress"):
+            shutil.rmtree(plan.parent / name, ignore_errors=True)
+        plan.unlink()
     old = out.with_name(f".{out.name}-{uuid.uuid4().hex}")
     if out.exists():
         out.rename(old)
@@ -649,7 +651,7 @@ class _interruptible:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             return
-        finished = list((self.partial / "jobs").glob("*.json"))
+        finished = list(self.partial.rglob("jobs/*.json"))
         if not finished:
             shutil.rmtree(self.partial, ignore_errors=True)
         elif issubclass(kind, KeyboardInterrupt):

@@ -225,6 +225,43 @@ def draw_models(
     _save(figure, path)
 
 
+def draw_sizes(
+    path: Path,
+    sizes: Sequence[int],
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    titles: Mapping[str, str],
+    *,
+    ceiling: float,
+    caption: str,
+) -> None:
+    """Fig. 8: metrics against the number of training rows, mean and standard deviation.
+
+    Args:
+        path: picture to write.
+        sizes: rows.
+        curves: title of each model, then by metric the (mean, standard deviation) at every size.
+        titles: of the metrics, a panel each.
+        ceiling: best expected coverage of independent samples.
+        caption: small print.
+    """
+    figure = Figure(figsize=(4 * len(titles), 3.8), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(titles)))
+    for panel, (key, title) in zip(panels, titles.items(), strict=True):
+        factor = 1 if key == "js_distance" else 100
+        for name, metrics in curves.items():
+            mean, deviation = factor * np.array(metrics[key]).T
+            (line,) = panel.plot(sizes, mean, "o-", label=name)
+            panel.fill_between(sizes, mean - deviation, mean + deviation, alpha=0.2, color=line.get_color())
+        if key == "coverage":
+            panel.axhline(factor * ceiling, color="black", linewidth=0.8, label="ceiling")
+        panel.set_xscale("log")
+        panel.set_xlabel("training rows")
+        panel.set_ylabel(title)
+        panel.legend(fontsize=7)
+    figure.supxlabel(caption, fontsize=7, color="0.4")
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)

@@ -60,6 +60,7 @@ class Plan:
         device: "cpu", "cuda" or another torch device.
         augment: add the missing A/B swaps to the training set.
         masking: what agents of the user may choose from, see `eval.models.load_agent`.
+        subset: rows of the training set to draw at random, anew for every seed; None = all.
     """
 
     models: tuple[str, ...]
@@ -71,6 +72,7 @@ class Plan:
     device: str = "cpu"
     augment: bool = True
     masking: str | None = None
+    subset: int | None = None
 
     def check(self) -> TrainingSet:
         """Check every value and load the training set.
@@ -93,11 +95,11 @@ class Plan:
         if self.n_samples < 1:
             raise InputError(f"the number of samples must be at least 1, got {self.n_samples}")
         check_device(self.device)
-        return self.training_set()
+        return self.training_set(self.seeds[0])
 
-    def training_set(self) -> TrainingSet:
-        """Load the training set."""
-        return load_training_set(self.data, augment=self.augment)
+    def training_set(self, seed: int) -> TrainingSet:
+        """Load what the runs with a seed train on."""
+        return load_training_set(self.data, augment=self.augment, subset=self.subset, seed=seed)
 
     def jobs(self) -> list[tuple[str, int]]:
         """Every (model, seed); the slowest models first."""
@@ -127,7 +129,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
 
     th.set_num_threads(1)
     name = f"{short_name(model)}-{seed}"
-    training_set = plan.training_set()
+    training_set = plan.training_set(seed)
     spec = model_spec(model, plan.masking)
     config = spec.presets.get(plan.preset)
     started = time.perf_counter()
@@ -253,7 +255,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
     configs = {name: repr(model_spec(name).presets.get(plan.preset)) for name in plan.models}
     return {
         "models": {name: sha256(Path(name).read_bytes()) if _is_file(name) else "" for name in plan.models},
-        "data": plan.training_set().sha256,
+        "data": plan.training_set(plan.seeds[0]).sha256,
+        "subset": plan.subset,
         "target_class": plan.target_class,
         "n_samples": plan.n_samples,
         "preset": plan.preset,

@@ -63,3 +63,14 @@ def run(tmp_path, monkeypatch, capsys):
         return caught.value.code, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def tiny_defaults(monkeypatch):
+    """Models whose default settings train in a blink."""
+    from eval import models
+    from tests.test_models import TINY
+
+    for name, config in TINY.items():
+        presets = {**models.MODELS[name].presets, "default": config}
+        monkeypatch.setitem(models.MODELS, name, replace(models.MODELS[name], presets=presets))

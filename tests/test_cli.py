@@ -381,10 +381,7 @@ class TestSmallCommands:
         assert "DFT (Faber et al. 2016)" in out
         assert "21,112" in out
 
-    def test_reproduce_prints_target_measured_and_verdict(self, run, tmp_path, monkeypatch):
-        for name, config in TINY.items():
-            presets = {**models.MODELS[name].presets, "default": config}
-            monkeypatch.setitem(models.MODELS, name, replace(models.MODELS[name], presets=presets))
+    def test_reproduce_prints_target_measured_and_verdict(self, run, tmp_path, monkeypatch, tiny_defaults):
         monkeypatch.setattr("eval.reproduce.held_out_error", lambda *_: 0.1)
         status, out, _ = run(
             "reproduce", "table1", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1
@@ -394,6 +391,57 @@ class TestSmallCommands:
             assert word in out
         verdicts = (tmp_path / "results-table1" / "verdicts.md").read_text()
         assert verdicts.count("\n|") > 15
+
+    def test_the_agent_is_held_against_the_best_of_the_paper(self, run, tmp_path, tiny_defaults):
+        status, out, _ = run(
+            "reproduce", "agent5", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1
+        )
+        assert status == 0
+        for word in ("87 ± 7 (DQN)", "89 ± 2 (GAN)", "0.16 ± 0.01 (GAN)", ">= 94.0", "<= 0.060", "<= 900 s"):
+            assert word in out
+        record = json.loads((tmp_path / "results-agent5" / "metrics.json").read_text())
+        assert list(record["models"]) == ["dqn-soft-model"]
+
+    def test_training_sets_of_growing_size(self, run, tmp_path, monkeypatch, tiny_defaults):
+        """Every seed has a subset of its own and nothing else; what was interrupted goes on."""
+        monkeypatch.setattr("eval.sizes.SIZES", (200, 400))
+        call = ("reproduce", "figure8", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1)
+
+        def interrupt(task):
+            raise KeyboardInterrupt
+
+        vae = models.MODELS["vae"]
+        monkeypatch.setitem(models.MODELS, "vae", replace(vae, train=interrupt))
+        assert run(*call)[0] == 130
+        monkeypatch.setitem(models.MODELS, "vae", vae)
+        status, _, err = run(*call)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "--resume" in err
+        status, out, _ = run(*call, "--resume")
+        assert status == 0
+        assert "DQN soft, model" in out
+        folder = tmp_path / "results-figure8"
+        record = json.loads((folder / "sizes.json").read_text())
+        assert list(record["sizes"]) == ["200", "400", "21120"]
+        for size, entry in record["sizes"].items():
+            for name in ("vae", "dqn-soft-model"):
+                assert [seen["labels"] for seen in entry[name]["access"]] == [int(size) // 2] * 2
+        assert (folder / "figure_sizes.png").read_bytes()[:4] == b"\x89PNG"
+        hashes = set()
+        for seed in (0, 1):
+            from agents import AgentSampler
+
+            agent = AgentSampler.load(folder / "size-200" / "models" / f"dqn-soft-model-{seed}.zip")
+            assert agent.model.trained_on["rows"] == 200
+            hashes.add(agent.model.trained_on["sha256"])
+        assert len(hashes) == 2
+        assert not list(folder.rglob("plan.json"))
+        assert run(*call, "--out", "whole")[0] == 0
+        again = json.loads((tmp_path / "whole" / "sizes.json").read_text())
+        for size in record["sizes"]:
+            for name in ("vae", "dqn-soft-model"):
+                for key in ("precision", "coverage", "js_distance"):
+                    assert record["sizes"][size][name][key] == again["sizes"][size][name][key]
 
     @pytest.mark.slow
     def test_build_landscape(self, run, dft_dir, tmp_path):
