@@ -1,4 +1,4 @@
-"""Deep Q-learning with double Q-learning, Boltzmann sampling and action masks, on SB3's DQN."""
+"""Deep Q-learning with hard and soft backups, Boltzmann sampling and action masks, on SB3's DQN."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
 
 
 class BoltzmannDQN(DQN):
-    """SB3's DQN with a double backup, β sampling and masks; learns online or from episodes alone.
+    """SB3's DQN with hard and soft backups, β sampling and masks; learns online or from episodes alone.
 
     Actions are drawn with probability proportional to exp(β Q), eq. 16 of Türk et al. 2022, over the
     open actions, in training as in `predict`; `deterministic=True` takes the best open action. All
