@@ -1,4 +1,4 @@
-"""Deep Q-learning with double Q-learning, Boltzmann sampling and action masks, on SB3's DQN."""
+"""Deep Q-learning with hard and soft backups, Boltzmann sampling and action masks, on SB3's DQN."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn import functional as F
 
 from agents.buffers import EpisodeReplayBuffer
+from agents.policies import BoundedQPolicy, soft_offsets
 from agents.sampling import draw_categories
 from elpa_env.classes import check_target_class
 from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking
@@ -69,7 +70,7 @@ class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
 
 
 class BoltzmannDQN(DQN):
-    """SB3's DQN with a double backup, β sampling and masks; learns online or from episodes alone.
+    """SB3's DQN with hard and soft backups, β sampling and masks; learns online or from episodes alone.
 
     Actions are drawn with probability proportional to exp(β Q), eq. 16 of Türk et al. 2022, over the
     open actions, in training as in `predict`; `deterministic=True` takes the best open action. All
@@ -87,7 +88,8 @@ class BoltzmannDQN(DQN):
             draws compositions in proportion to exp(β reward), as a GFlowNet does (Tiapkin et al. 2023,
             arXiv 2310.12934). "soft-double": sum of π (Q - log(π) / β) with π = softmax(β Q) of the
             online network and Q of the target network; as double Q-learning does for "max", it never
-            exceeds the "soft" value and equals it where the networks agree.
+            exceeds the "soft" value and equals it where the networks agree. With a soft backup a
+            `BoundedQPolicy` gets the `soft_offsets` of `beta` and `gamma`.
         conservative: weight of the CQL(H) term of Kumar et al. 2020, arXiv 2006.04779, eq. 4: the
             mean of log(sum of exp(Q) over the open actions) - Q of the action taken, added to the mean
             squared error (which has no factor 1/2 here). It pushes down the actions that the data do
@@ -145,6 +147,12 @@ class BoltzmannDQN(DQN):
     def _excluded_save_params(self) -> list[str]:
         """Leave the arguments of the replay buffer out of archives: they may hold a training set."""
         return [*super()._excluded_save_params(), "replay_buffer_kwargs"]
+
+    def _setup_model(self) -> None:
+        """Set up as SB3 does; a bounded network is told what a soft backup adds."""
+        if self.backup in SOFT_BACKUPS and issubclass(self.policy_class, BoundedQPolicy):
+            self.policy_kwargs = {"offsets": soft_offsets(self.beta, self.gamma), **self.policy_kwargs}
+        super()._setup_model()
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed as SB3 does, and the generator that actions are drawn with."""

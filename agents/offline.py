@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch as th
@@ -71,6 +71,14 @@ class DQNConfig:
             weight_decay=1.0,
             ema_decay=0.999,
         )
+
+    @classmethod
+    def soft(cls) -> DQNConfig:
+        """`default` with the soft backup, whose values count the compositions of a branch.
+
+        A small conservative term holds down the share of branches without data in that count.
+        """
+        return replace(cls.default(), backup="soft", beta=6.0, gamma=1.0, conservative=0.05)
 
     def policy_kwargs(self) -> dict[str, Any]:
         """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final, Literal, get_args
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
@@ -107,18 +110,47 @@ def _read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
     return ((scaled + 1) * half_limits + 0.5).round() * (scaled != 0)
 
 
+def soft_offsets(beta: float, gamma: float) -> list[float]:
+    """(8,) soft Q-value of any action at each step if every episode earned 0.
+
+    What the soft backup adds for the choices that are still to come, log(number of them) / beta for
+    gamma=1. Q-values less this lie where rewards do, and their Boltzmann policy is the same.
+
+    Args:
+        beta: inverse temperature.
+        gamma: discount factor.
+    """
+    offsets = [0.0]
+    for limit in DIGIT_LIMITS[:0:-1]:
+        offsets.insert(0, gamma * (math.log(limit) / beta + offsets[0]))
+    return offsets
+
+
 class BoundedQNetwork(QNetwork):
     """SB3's Q-network with layer normalisation, LeakyReLU and optionally Q in (-1, 1).
 
     Args:
         layer_norm: normalise every hidden layer.
         bounded: end in a hyperbolic tangent; no return of eq. 12 lies outside -1..1.
+        offsets: (8,) added to Q at each step, beyond the bound; none by default. See `soft_offsets`.
         *args: passed on to SB3's QNetwork.
         **kwargs: passed on to SB3's QNetwork.
     """
 
-    def __init__(self, *args: Any, layer_norm: bool = True, bounded: bool = True, **kwargs: Any) -> None:
+    _offsets: th.Tensor
+
+    def __init__(
+        self,
+        *args: Any,
+        layer_norm: bool = True,
+        bounded: bool = True,
+        offsets: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.has_offsets = offsets is not None
+        if offsets is not None:
+            self.register_buffer("_offsets", th.tensor([*offsets, 0.0]))
         layers: list[nn.Module] = []
         width = self.features_dim
         for hidden in self.net_arch:
@@ -132,6 +164,14 @@ class BoundedQNetwork(QNetwork):
             layers.append(nn.Tanh())
         self.q_net = nn.Sequential(*layers)
 
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """(n, n_actions) Q-values of (n, ...) observations."""
+        q: th.Tensor = super().forward(obs)
+        if not self.has_offsets:
+            return q
+        assert isinstance(obs, th.Tensor)
+        return q + self._offsets[(obs[:, :N_STEPS] != 0).sum(dim=1), None]
+
 
 class BoundedQPolicy(DQNPolicy):
     """SB3's DQN policy around `BoundedQNetwork`.
@@ -139,24 +179,27 @@ class BoundedQPolicy(DQNPolicy):
     Args:
         layer_norm: see `BoundedQNetwork`.
         bounded: see `BoundedQNetwork`.
+        offsets: see `BoundedQNetwork`.
         *args: passed on to SB3's DQNPolicy.
         **kwargs: passed on to SB3's DQNPolicy.
     """
 
-    def __init__(self, *args: Any, layer_norm: bool = True, bounded: bool = True, **kwargs: Any) -> None:
-        self._layer_norm = layer_norm
-        self._bounded = bounded
+    def __init__(
+        self,
+        *args: Any,
+        layer_norm: bool = True,
+        bounded: bool = True,
+        offsets: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._own: dict[str, Any] = {"layer_norm": layer_norm, "bounded": bounded, "offsets": offsets}
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:
         """Build one of the two networks."""
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
-        network = BoundedQNetwork(**arguments, layer_norm=self._layer_norm, bounded=self._bounded)
+        network = BoundedQNetwork(**arguments, **self._own)
         return network.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            "layer_norm": self._layer_norm,
-            "bounded": self._bounded,
-        }
+        return {**super()._get_constructor_parameters(), **self._own}

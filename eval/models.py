@@ -173,7 +173,7 @@ MODELS: Final[dict[str, ModelSpec]] = {
         for name, baseline in BASELINES.items()
     },
     "dqn-max": _offline("DQN max", replace(_DQN, backup="max"), DQNConfig(backup="max")),
-    "dqn-soft": _offline("DQN soft", replace(_DQN, backup="soft"), DQNConfig(backup="soft")),
+    "dqn-soft": _offline("DQN soft", DQNConfig.soft(), DQNConfig(backup="soft")),
     "dqn-max-model": _online("DQN max, model", "max", _train_model_based),
     "dqn-double-model": _online("DQN double, model", "double", _train_model_based),
     "dqn-soft-model": _online("DQN soft, model", "soft-double", _train_model_based),

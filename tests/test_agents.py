@@ -357,6 +357,25 @@ class TestBoltzmann:
             value = model._next_value(th.as_tensor(observation)).numpy().ravel()
             np.testing.assert_allclose(value, solution.q[step - 1].ravel(), rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.parametrize("gamma", [1.0, 0.9])
+    def test_a_bounded_network_reaches_soft_values(self, gamma, small_set, tmp_path):
+        """The exact values less the offsets of the agent lie where discounted rewards do."""
+        solution = solve(1, backup="soft", beta=4.0, gamma=gamma, masking="digits")
+        config = replace(TINY["dqn"], backup="soft", beta=4.0, gamma=gamma)
+        model = train_offline(small_set, 1, config)
+        model.save(tmp_path / "agent.zip")
+        for agent in (model, BoltzmannDQN.load(tmp_path / "agent.zip")):
+            for step in range(8):
+                state = th.as_tensor(dynamics.observe(tree.codes_to_digits(step, np.arange(5))))
+                network = agent.q_net
+                inner = network.q_net(network.extract_features(state, network.features_extractor))
+                offset = (network(state) - inner).detach().numpy()
+                np.testing.assert_allclose(offset, offset[0, 0], atol=1e-5)
+                rest = solution.q[step] - offset[0, 0]
+                assert rest.max() <= gamma ** (7 - step) + 1e-5
+                lowest = rest.min()  # that of a branch without a composition of the class
+                assert lowest == pytest.approx(-(gamma ** (7 - step)), abs=1e-5 if step else 0.06)
+
     def test_conservative_term_by_hand(self):
         """exp(Q) = 1..6 over the open actions; 3 was taken; softmax less one is the gradient."""
         model = BoltzmannDQN("MlpPolicy", None, conservative=0.5, buffer_size=1, **SMALL)

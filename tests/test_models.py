@@ -1,12 +1,14 @@
 """One contract for every sampler, and what the trained models promise besides."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch as th
 
-from agents import AgentSampler, DQNConfig
+from agents import AgentSampler, DQNConfig, train_offline
+from agents.dqn import Backup
 from elpa_env import ExactSampler, Sampler, space
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
@@ -320,3 +322,16 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("model-based", labels, model_queries=episodes)
         else:
             assert seen == Access("offline", 0 if name == "random" else labels)
+
+
+@pytest.mark.parametrize("backup", get_args(Backup))
+def test_settings_reach_the_agent_and_its_checkpoint(backup, small_set, tmp_path):
+    config = replace(DQNConfig.soft(), hidden=(16, 16), n_updates=20, batch_size=64, backup=backup)
+    sampler = AgentSampler(train_offline(small_set, 1, config))
+    sampler.save(tmp_path / "agent.zip")
+    again = AgentSampler.load(tmp_path / "agent.zip")
+    for agent in (sampler.model, again.model):
+        for setting in ("backup", "conservative", "beta", "gamma", "masking"):
+            assert getattr(agent, setting) == getattr(config, setting)
+    np.testing.assert_array_equal(again.distribution(1), sampler.distribution(1))
+    assert sampler.distribution(1).sum() <= 1 + 1e-9
