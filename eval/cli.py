@@ -71,6 +71,7 @@ class PaperTable(StrEnum):
     TABLE2 = "table2"
     AGENT1 = "agent1"
     AGENT5 = "agent5"
+    OFFLINE1 = "offline1"
     FIGURE8 = "figure8"
 
 
@@ -154,8 +155,9 @@ def reproduce(
     table: Annotated[
         PaperTable,
         typer.Argument(
-            help="A table of the paper; its figure 8, the influence of the training set's size; or agent1, "
-            "agent5: the model-based agent against the best of the paper's models in class 1 and 5."
+            help="A table of the paper; figure8: the influence of the training set's size; agent1, agent5: "
+            "the model-based agent against the best of the paper's models in class 1 and 5; offline1: the "
+            "soft DQN that sees the data alone against the paper's DQN."
         ),
     ],
     data: Data = "dft",
@@ -439,6 +441,31 @@ def frontier(
         write_frontier(record, folder)
     console.print(frontier_table(record))
     _print(f"results in {out}")
+
+
+@app.command("reward-model")
+def reward_model(
+    data: Data = "landscape",
+    seed: Seed = 0,
+    augment: Annotated[bool, typer.Option(help="Add A/B swaps to the training set.")] = True,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit the reward model of the model-based agents, and say how right and how sure of itself it is."""
+    from agents.reward_model import RewardModel
+    from eval.calibration import SCHEMA_VERSION, calibration_tables
+
+    _seeds(seed, 1)
+    if out:
+        _check_free(out, overwrite, file=True)
+    training_set = _training_set(data, augment)
+    with progress_bar(console, "fitting the reward model") as progress:
+        report = RewardModel(seed=seed).fit(training_set, progress).report
+    console.print(calibration_tables(report, f"Reward model of {training_set.name}, seed {seed}"))
+    if out:
+        record = {"schema_version": SCHEMA_VERSION, "training_set": training_set.record(), "seed": seed}
+        write_text(out, json.dumps({**record, **report}, indent=1))
+        _print(f"results in {out}")
 
 
 @data_app.command("fetch")

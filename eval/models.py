@@ -90,10 +90,18 @@ def _train_dqn(task: Task) -> AgentSampler:
 
 
 def _train_model_based(task: Task) -> AgentSampler:
+    return _act_against_model(task, task.target_class)
+
+
+def _train_any_class(task: Task) -> AgentSampler:
+    return _act_against_model(task, None)
+
+
+def _act_against_model(task: Task, target_class: int | None) -> AgentSampler:
     return AgentSampler(
         train_model_based(
             task.training_set,
-            task.target_class,
+            target_class,
             task.config,
             seed=task.seed,
             device=task.device,
@@ -134,10 +142,14 @@ def _offline(title: str, config: DQNConfig, paper: DQNConfig) -> ModelSpec:
     return ModelSpec(title, _train_dqn, presets, ".zip", cost=3)
 
 
-def _online(title: str, backup: Backup, train: Callable[[Task], AgentSampler]) -> ModelSpec:
-    """A DQN that acts; the paper has none, so its preset is the default one."""
+def _online(
+    title: str, backup: Backup, train: Callable[[Task], AgentSampler], *, longer: int = 1
+) -> ModelSpec:
+    """A DQN that acts, `longer` times as long as usual; the paper has none, so its preset is the default."""
     config = OnlineConfig(backup=backup)
-    quick = replace(config, n_updates=1_500, reward_model=replace(config.reward_model, n_updates=1_000))
+    config = replace(config, n_updates=longer * config.n_updates)
+    reward_model = replace(config.reward_model, n_updates=1_000)
+    quick = replace(config, n_updates=longer * 1_500, reward_model=reward_model)
     return ModelSpec(title, train, {"quick": quick, "default": config, "paper": config}, ".zip", cost=4)
 
 
@@ -177,6 +189,7 @@ MODELS: Final[dict[str, ModelSpec]] = {
     "dqn-max-model": _online("DQN max, model", "max", _train_model_based),
     "dqn-double-model": _online("DQN double, model", "double", _train_model_based),
     "dqn-soft-model": _online("DQN soft, model", "soft-double", _train_model_based),
+    "dqn-soft-any": _online("DQN soft, any class", "soft-double", _train_any_class, longer=2),
     "dqn-max-oracle": _online("DQN max, oracle", "max", _train_oracle),
     "dqn-double-oracle": _online("DQN double, oracle", "double", _train_oracle),
     "dqn-soft-oracle": _online("DQN soft, oracle", "soft-double", _train_oracle),
@@ -186,7 +199,8 @@ MODELS: Final[dict[str, ModelSpec]] = {
 """All models: the paper's three, the baselines, the DQN with every backup, and the exact solutions.
 
 A DQN is trained offline, from the episodes of the training set; in the environment against a reward
-model of that set (``-model``); or against the landscape (``-oracle``). Oracles and exact solutions see
+model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
+(``-oracle``). Oracles and exact solutions see
 what all are judged by, which the others must not; `access_of` says what each one saw.
 """
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from elpa_env import load_training_set
 from eval import cli, models
 from tests.test_models import TINY
 
@@ -392,6 +393,22 @@ class TestSmallCommands:
         verdicts = (tmp_path / "results-table1" / "verdicts.md").read_text()
         assert verdicts.count("\n|") > 15
 
+    def test_reward_model(self, run, tmp_path, monkeypatch):
+        from agents import reward_model
+        from tests.test_online import SMALL_MODEL
+
+        monkeypatch.setattr(reward_model, "RewardModelConfig", lambda: SMALL_MODEL)
+        status, out, _ = run("reward-model", "--out", "r.json")
+        assert status == 0
+        record = json.loads((tmp_path / "r.json").read_text())
+        assert record["rows"] == record["training_set"]["labels"] == 10_590
+        assert f"{record['mae']:.4f}" in out
+        for tenth in record["calibration"]["class 1"]:
+            assert f"{tenth['n']:,}" in out
+        status, _, err = run("reward-model", "--out", "r.json")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "--overwrite" in err
+
     def test_the_agent_is_held_against_the_best_of_the_paper(self, run, tmp_path, tiny_defaults):
         status, out, _ = run(
             "reproduce", "agent5", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1
@@ -401,6 +418,11 @@ class TestSmallCommands:
             assert word in out
         record = json.loads((tmp_path / "results-agent5" / "metrics.json").read_text())
         assert list(record["models"]) == ["dqn-soft-model"]
+        call = ("reproduce", "offline1", "--data", "landscape", "--seeds", 1, "--n-samples", 200, "--jobs", 1)
+        status, out, _ = run(*call)
+        assert status == 0
+        for word in ("69 ± 8 (DQN)", "0.20 ± 0.03 (DQN)", "<= 4.0", ">= 53.0"):
+            assert word in out
 
     def test_training_sets_of_growing_size(self, run, tmp_path, monkeypatch, tiny_defaults):
         """Every seed has a subset of its own and nothing else; what was interrupted goes on."""
@@ -424,8 +446,10 @@ class TestSmallCommands:
         record = json.loads((folder / "sizes.json").read_text())
         assert list(record["sizes"]) == ["200", "400", "21120"]
         for size, entry in record["sizes"].items():
+            subsets = [load_training_set(subset=int(size), seed=seed) for seed in (0, 1)]
             for name in ("vae", "dqn-soft-model"):
-                assert [seen["labels"] for seen in entry[name]["access"]] == [int(size) // 2] * 2
+                labels = [seen["labels"] for seen in entry[name]["access"]]
+                assert labels == [subset.n_labels for subset in subsets]
         assert (folder / "figure_sizes.png").read_bytes()[:4] == b"\x89PNG"
         hashes = set()
         for seed in (0, 1):

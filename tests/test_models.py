@@ -25,6 +25,7 @@ TINY = {
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
     "dqn-max": replace(_DQN, backup="max"),
     "dqn-soft": replace(_DQN, backup="soft"),
+    "dqn-soft-any": SMALL,
     **{
         f"dqn-{backup}-{kind}": replace(SMALL, backup=MODELS[f"dqn-{backup}-{kind}"].presets["quick"].backup)
         for backup in ("max", "double", "soft")
@@ -318,7 +319,7 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("reference", landscape_queries=space.N_COMPOSITIONS)
         elif name.endswith("-oracle"):
             assert seen == Access("oracle", landscape_queries=episodes)
-        elif name.endswith("-model"):
+        elif name.endswith(("-model", "-any")):
             assert seen == Access("model-based", labels, model_queries=episodes)
         else:
             assert seen == Access("offline", 0 if name == "random" else labels)
