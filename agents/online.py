@@ -49,19 +49,19 @@ class OnlineConfig:
     """
 
     backup: Backup = "soft-double"
-    beta: float = 6.0
+    beta: float = 5.5
     gamma: float = 1.0
     masking: Masking = "composition"
     hidden: tuple[int, ...] = (256, 256, 256)
-    n_updates: int = 5_000
+    n_updates: int = 3_000
     batch_size: int = 1_000
     learning_rate: float = 8e-3
     target_update_interval: int = 100
     n_envs: int = 512
     buffer_episodes: int = 40
-    exploration: float = 0.1
+    exploration: float = 0.5
     replay_share: float = 0.1
-    step_weights: Sequence[float] = (1, 1, 1, 2, 3, 4, 6, 6)
+    step_weights: Sequence[float] = (1, 1, 1, 1, 2, 4, 10, 20)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
 
 

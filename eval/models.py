@@ -149,7 +149,7 @@ def _online(
     config = OnlineConfig(backup=backup)
     config = replace(config, n_updates=longer * config.n_updates)
     reward_model = replace(config.reward_model, n_updates=1_000)
-    quick = replace(config, n_updates=longer * 1_500, reward_model=reward_model)
+    quick = replace(config, n_updates=longer * 1_000, reward_model=reward_model)
     return ModelSpec(title, train, {"quick": quick, "default": config, "paper": config}, ".zip", cost=4)
 
 
