@@ -10,8 +10,8 @@ import gymnasium as _gym
 from elpa_env.classes import N_CLASSES, energy_to_class
 from elpa_env.env import ElpasoliteEnv
 from elpa_env.errors import InputError
-from elpa_env.landscape import Landscape, load_landscape
-from elpa_env.sampler import ExactSampler, Sampler
+from elpa_env.landscape import EnergyModel, Landscape, UncertainEnergyModel, load_landscape
+from elpa_env.sampler import Access, ExactSampler, Sampler
 from elpa_env.space import (
     N_COMPOSITIONS,
     N_TABLE,
@@ -42,14 +42,17 @@ __all__ = [
     "N_CLASSES",
     "N_COMPOSITIONS",
     "N_TABLE",
+    "Access",
     "ClassBalancedSampler",
     "ElpasoliteEnv",
     "ElpasoliteVectorEnv",
+    "EnergyModel",
     "ExactSampler",
     "InputError",
     "Landscape",
     "Sampler",
     "TrainingSet",
+    "UncertainEnergyModel",
     "decode",
     "digits_to_index",
     "energy_to_class",

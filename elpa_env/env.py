@@ -165,7 +165,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     | argument | default | what |
     | --- | --- | --- |
     | `target_class` | 1 | energy class 1..10 to aim at, 1 = the most stable; `None` draws one for every episode and appends it to the observation |
-    | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions |
+    | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions; one with a method `class_reward` (`UncertainEnergyModel`) also states the rewards |
     | `reward` | eq. 12 | a callable from energy (n,) and energy class (n,) to rewards (n,), asked about real compositions; what does not exist earns -1 |
     | `masking` | "digits" | what `action_mask` allows: "digits" rows and groups in range; "composition" only what at least one composition of four different elements can follow |
     | `render_mode` | `None` | "ansi" or "rgb_array" |

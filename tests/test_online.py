@@ -9,6 +9,7 @@ from gymnasium import spaces
 from scipy import stats
 
 from agents import (
+    BoltzmannDQN,
     ElementEmbedding,
     MixedReplayBuffer,
     OnlineConfig,
@@ -324,6 +325,18 @@ class TestTraining:
         train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
         with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
             assert b"replay_buffer_kwargs" not in archive.read("data")
+
+    def test_a_saved_agent_goes_on_acting(self, small_set, fitted, tmp_path):
+        train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
+        env = make_vec_env(16, energy_model=fitted, masking="composition", seed=5)
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", env=env, device="cpu")
+        before = weights(again)
+        before = [w.copy() for w in before]
+        again.learning_starts = 0
+        again.learn(16 * 16, reset_num_timesteps=False)
+        assert again._n_updates == 24 + 16
+        assert isinstance(again.replay_buffer, MixedReplayBuffer)
+        assert any((x != y).any() for x, y in zip(before, weights(again), strict=True))
 
     def test_the_rate_falls_to_nothing(self):
         from agents.online import CosineSchedule
