@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from agents.dqn import Backup
 from agents.offline import DQNConfig, train_offline
 from agents.online import OnlineConfig, train_model_based, train_oracle
 from agents.sampler import AgentSampler
@@ -142,17 +141,16 @@ def _offline(title: str, config: DQNConfig, paper: DQNConfig) -> ModelSpec:
     return ModelSpec(title, _train_dqn, presets, ".zip", cost=3)
 
 
-def _online(
-    title: str, backup: Backup, train: Callable[[Task], AgentSampler], *, longer: int = 1
-) -> ModelSpec:
-    """A DQN that acts, `longer` times as long as usual; the paper has none, so its preset is the default."""
-    config = OnlineConfig(backup=backup)
-    config = replace(config, n_updates=longer * config.n_updates)
+def _online(title: str, config: OnlineConfig, train: Callable[[Task], AgentSampler]) -> ModelSpec:
+    """A DQN that acts; the paper has none, so its preset is the default one."""
     reward_model = replace(config.reward_model, n_updates=1_000)
-    quick = replace(config, n_updates=longer * 1_000, reward_model=reward_model)
+    quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
     return ModelSpec(title, train, {"quick": quick, "default": config, "paper": config}, ".zip", cost=4)
 
 
+_ACTING = OnlineConfig()
+_ORACLE = OnlineConfig(n_updates=8_000, exploration=0.1)
+"""True classes have sharper edges than a model's probabilities, and take longer to learn."""
 _DQN = DQNConfig.default()
 _GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 
@@ -186,13 +184,13 @@ MODELS: Final[dict[str, ModelSpec]] = {
     },
     "dqn-max": _offline("DQN max", replace(_DQN, backup="max"), DQNConfig(backup="max")),
     "dqn-soft": _offline("DQN soft", DQNConfig.soft(), DQNConfig(backup="soft")),
-    "dqn-max-model": _online("DQN max, model", "max", _train_model_based),
-    "dqn-double-model": _online("DQN double, model", "double", _train_model_based),
-    "dqn-soft-model": _online("DQN soft, model", "soft-double", _train_model_based),
-    "dqn-soft-any": _online("DQN soft, any class", "soft-double", _train_any_class, longer=2),
-    "dqn-max-oracle": _online("DQN max, oracle", "max", _train_oracle),
-    "dqn-double-oracle": _online("DQN double, oracle", "double", _train_oracle),
-    "dqn-soft-oracle": _online("DQN soft, oracle", "soft-double", _train_oracle),
+    "dqn-max-model": _online("DQN max, model", replace(_ACTING, backup="max"), _train_model_based),
+    "dqn-double-model": _online("DQN double, model", replace(_ACTING, backup="double"), _train_model_based),
+    "dqn-soft-model": _online("DQN soft, model", _ACTING, _train_model_based),
+    "dqn-soft-any": _online("DQN soft, any class", replace(_ACTING, n_updates=6_000), _train_any_class),
+    "dqn-max-oracle": _online("DQN max, oracle", replace(_ORACLE, backup="max"), _train_oracle),
+    "dqn-double-oracle": _online("DQN double, oracle", replace(_ORACLE, backup="double"), _train_oracle),
+    "dqn-soft-oracle": _online("DQN soft, oracle", _ORACLE, _train_oracle),
     "optimal-hard": ModelSpec(title="optimal hard", train=_optimal("hard"), presets={}),
     "optimal-soft": ModelSpec(title="optimal soft", train=_optimal("soft"), presets={}),
 }
