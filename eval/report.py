@@ -222,6 +222,7 @@ def write_results(
         {
             f"{model_spec(name).title}, paper": (figures["coverage"].mean, figures["precision"].mean)
             for name, figures in TABLES.get(plan.target_class, {}).items()
+            if plan.n_samples == TABLE_SAMPLES[plan.target_class]
         },
         ceiling=coverage_ceiling(members, plan.n_samples),
         title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples",
