@@ -61,6 +61,7 @@ class Plan:
         augment: add the missing A/B swaps to the training set.
         masking: what agents of the user may choose from, see `eval.models.load_agent`.
         subset: rows of the training set to draw at random, anew for every seed; None = all.
+        quick: those of `models` that train with their quick preset, whatever `preset` says.
     """
 
     models: tuple[str, ...]
@@ -73,6 +74,12 @@ class Plan:
     augment: bool = True
     masking: str | None = None
     subset: int | None = None
+    quick: tuple[str, ...] = ()
+
+    def config(self, model: str) -> Any:
+        """Hyperparameters of a model; None of one that has none."""
+        preset = "quick" if model in self.quick else self.preset
+        return model_spec(model).presets.get(preset)
 
     def check(self) -> TrainingSet:
         """Check every value and load the training set.
@@ -131,7 +138,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     name = f"{short_name(model)}-{seed}"
     training_set = plan.training_set(seed)
     spec = model_spec(model, plan.masking)
-    config = spec.presets.get(plan.preset)
+    config = plan.config(model)
     started = time.perf_counter()
     task = Task(
         config,
@@ -252,7 +259,7 @@ def _read_json(path: Path) -> Any:
 
 def _identity(plan: Plan) -> dict[str, Any]:
     """Everything that the results of a plan depend on."""
-    configs = {name: repr(model_spec(name).presets.get(plan.preset)) for name in plan.models}
+    configs = {name: repr(plan.config(name)) for name in plan.models}
     return {
         "models": {name: sha256(Path(name).read_bytes()) if _is_file(name) else "" for name in plan.models},
         "data": plan.training_set(plan.seeds[0]).sha256,

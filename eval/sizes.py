@@ -92,8 +92,9 @@ def _figure(results: Sequence[dict[str, Any]], name: str, key: str) -> tuple[flo
 
 
 def _heading(plan: Plan) -> str:
+    quick = "".join(f" ({MODELS[name].title}: quick)" for name in plan.quick)
     return (
-        f"class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}, "
+        f"class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}{quick}, "
         f"{len(plan.seeds)} seeds, each with a subset of its own"
     )
 
@@ -126,6 +127,7 @@ def _record(
         "target_class": plan.target_class,
         "n_samples": plan.n_samples,
         "preset": plan.preset,
+        "quick": list(plan.quick),
         "seeds": list(plan.seeds),
         "training_set": training_set.record(),
         "sizes": {

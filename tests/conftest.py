@@ -72,5 +72,5 @@ def tiny_defaults(monkeypatch):
     from tests.test_models import TINY
 
     for name, config in TINY.items():
-        presets = {**models.MODELS[name].presets, "default": config}
+        presets = {**models.MODELS[name].presets, "default": config, "quick": config}
         monkeypatch.setitem(models.MODELS, name, replace(models.MODELS[name], presets=presets))
