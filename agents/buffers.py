@@ -110,7 +110,8 @@ class MixedReplayBuffer(ReplayBuffer):
         **kwargs: of SB3's ReplayBuffer.
 
     Raises:
-        InputError: a share outside 0..1, or weights that are not eight positive numbers.
+        InputError: a share outside 0..1, weights that are not eight positive numbers, or SB3's
+            `optimize_memory_usage`, which leaves no room for the step of a transition.
     """
 
     def __init__(
@@ -124,11 +125,11 @@ class MixedReplayBuffer(ReplayBuffer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        weights = np.asarray(step_weights, dtype=np.float64)
+        weights = check_step_weights(step_weights)
         if not 0 <= share <= 1:
             raise InputError(f"share must be 0..1, got {share}")
-        if weights.shape != (N_STEPS,) or not ((weights > 0) & np.isfinite(weights)).all():
-            raise InputError(f"step_weights must be {N_STEPS} positive numbers, got {step_weights}")
+        if self.optimize_memory_usage:
+            raise InputError("optimize_memory_usage must be False for a MixedReplayBuffer, got True")
         self._rng = np.random.default_rng(seed)
         self._keep = weights / weights.max()
         self._step = np.zeros((self.buffer_size, self.n_envs), dtype=np.int8)
@@ -167,7 +168,7 @@ class MixedReplayBuffer(ReplayBuffer):
             self.to_torch(self.observations[rows, envs], copy=False),
             self.to_torch(self.actions[rows, envs], copy=False),
             self.to_torch(self.next_observations[rows, envs], copy=False),
-            self.to_torch(self.dones[rows, envs, None], copy=False),
+            self.to_torch(self.dones[rows, envs, None] * (1 - self.timeouts[rows, envs, None]), copy=False),
             self.to_torch(self.rewards[rows, envs, None], copy=False),
         )
         if self._known is None or n_known == 0:
@@ -187,3 +188,15 @@ class MixedReplayBuffer(ReplayBuffer):
             parts.append(kept)
             missing -= len(kept)
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def check_step_weights(step_weights: Sequence[float]) -> NDArray[np.float64]:
+    """(8,) weights of the steps as an array.
+
+    Raises:
+        InputError: they are not eight positive numbers.
+    """
+    weights = np.asarray(step_weights, dtype=np.float64)
+    if weights.shape != (N_STEPS,) or not ((weights > 0) & np.isfinite(weights)).all():
+        raise InputError(f"step_weights must be {N_STEPS} positive numbers, got {step_weights}")
+    return weights

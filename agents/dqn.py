@@ -144,10 +144,6 @@ class BoltzmannDQN(DQN):
             if masking == "env":
                 self.masking = settings.masking
 
-    def _excluded_save_params(self) -> list[str]:
-        """Leave the arguments of the replay buffer out of archives: they may hold a training set."""
-        return [*super()._excluded_save_params(), "replay_buffer_kwargs"]
-
     def _setup_model(self) -> None:
         """Set up as SB3 does; a bounded network is told what a soft backup adds."""
         if self.backup in SOFT_BACKUPS and issubclass(self.policy_class, BoundedQPolicy):
@@ -221,6 +217,11 @@ class BoltzmannDQN(DQN):
             action = np.where(uniform, anything, action)
         return action, action
 
+    def learn(self: SelfDQN, *args: Any, **kwargs: Any) -> SelfDQN:
+        """Learn by acting, as in SB3; `access` is unknown then, since an environment may show anything."""
+        self.access = None
+        return super().learn(*args, **kwargs)
+
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Make `gradient_steps` updates on batches from the replay buffer, eq. 15."""
         self.policy.set_training_mode(True)
@@ -286,6 +287,8 @@ class BoltzmannDQN(DQN):
             raise InputError("name the class to learn: BoltzmannDQN(..., target_class=1)")
         assert isinstance(self.observation_space, spaces.Box)
         assert isinstance(self.action_space, spaces.Discrete)
+        new = self.num_timesteps == 0
+        self.access = Access("offline", labels=training_set.n_labels) if new else None
         self.replay_buffer = EpisodeReplayBuffer(
             training_set,
             self.target_class,

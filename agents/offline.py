@@ -15,7 +15,7 @@ from agents.dqn import Backup, BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, DigitEncoder, Encoding
 from elpa_env.dynamics import Masking
-from elpa_env.sampler import Access, Progress
+from elpa_env.sampler import Progress
 from elpa_env.training import TrainingSet
 
 
@@ -154,7 +154,6 @@ def _agent(
     )
     model.set_episodes(training_set)
     model.trained_on = training_set.record()
-    model.access = Access("offline", labels=training_set.n_labels)
     return model
 
 

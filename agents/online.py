@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import torch as th
 
-from agents.buffers import MixedReplayBuffer
+from agents.buffers import MixedReplayBuffer, check_step_weights
 from agents.callbacks import ReportProgress
 from agents.dqn import Backup, BoltzmannDQN
 from agents.generators import preserved_generators
@@ -17,12 +17,13 @@ from agents.policies import BoundedQPolicy, ElementEmbedding
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.vec_env import ElpasoliteVecEnv, make_vec_env
 from elpa_env.dynamics import Masking
+from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.landscape import EnergyModel, Landscape, load_landscape
 from elpa_env.sampler import Access, Progress
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
 
-WARM_UP: int = 8
+WARM_UP: Final = 8
 """Episodes of every environment before the first update, all actions open equally likely."""
 
 
@@ -46,6 +47,9 @@ class OnlineConfig:
         replay_share: share of every batch from the episodes of the training set.
         step_weights: of the steps in the rest of a batch, see `MixedReplayBuffer`.
         reward_model: hyperparameters of the reward model.
+
+    Raises:
+        InputError: a value out of range.
     """
 
     backup: Backup = "soft-double"
@@ -63,6 +67,14 @@ class OnlineConfig:
     replay_share: float = 0.1
     step_weights: Sequence[float] = (1, 1, 1, 1, 2, 4, 10, 20)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_updates", "batch_size", "target_update_interval", "n_envs", "buffer_episodes")
+        in_range(self, 0, math.inf, "learning_rate")
+        in_range(self, 0, 1, "gamma", "exploration", "replay_share")
+        if len(self.hidden) < 2 or min(self.hidden) < 1:
+            raise InputError(f"hidden must name at least two layers with nodes, got {self.hidden}")
+        check_step_weights(self.step_weights)
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,8 @@ def train_model_based(
         config: hyperparameters.
         seed: of everything random.
         device: a torch device, for the agent.
-        progress: called with updates made and updates to make, the reward model's included.
+        progress: called with steps made and steps to make: updates of the reward model, then steps of all
+            environments, those of the warm-up included.
         tensorboard_log: folder for TensorBoard, as in SB3.
     """
     config = config or OnlineConfig()
@@ -148,10 +161,10 @@ def train_oracle(
         landscape: the shipped one by default.
         seed: of everything random.
         device: a torch device.
-        progress: called with updates made and updates to make.
+        progress: called with steps of all environments made and to make.
         tensorboard_log: folder for TensorBoard, as in SB3.
     """
-    model = train_online(
+    return train_online(
         landscape or load_landscape(),
         target_class,
         replace(config or OnlineConfig(), replay_share=0.0),
@@ -160,8 +173,6 @@ def train_oracle(
         progress=progress,
         tensorboard_log=tensorboard_log,
     )
-    model.trained_on = None
-    return model
 
 
 def train_online(
@@ -176,6 +187,8 @@ def train_online(
     tensorboard_log: str | None = None,
 ) -> BoltzmannDQN:
     """Train an agent in `Elpasolite-v0` with any energy model.
+
+    `model.access` says what the agent saw; None, unknown, for an energy model of one's own.
 
     Args:
         energy_model: asked about every composition that the agent completes; one's own, a
@@ -200,15 +213,19 @@ def train_online(
         model = _agent(env, training_set, target_class, config, seed, device, tensorboard_log)
         callback = ReportProgress(progress, _steps(config)) if progress else None
         model.learn(_steps(config) * config.n_envs, callback, log_interval=config.n_envs)
-    queries = env.env.n_queries
-    oracle = isinstance(energy_model, Landscape)
-    model.access = Access(
-        "oracle" if oracle else "model-based",
-        labels=training_set.n_labels if training_set is not None else 0,
-        model_queries=0 if oracle else queries,
-        landscape_queries=queries if oracle else 0,
-    )
+    replayed = training_set.n_labels if training_set is not None and config.replay_share else 0
+    model.access = _access(energy_model, replayed, env.env.n_queries)
     return model
+
+
+def _access(energy_model: EnergyModel, replayed: int, queries: int) -> Access | None:
+    """What an agent saw that replayed so many labels and asked an energy model so often."""
+    if isinstance(energy_model, Landscape):
+        return Access("oracle", labels=replayed, landscape_queries=queries)
+    if isinstance(energy_model, RewardModel) and energy_model.trained_on is not None:
+        labels = max(replayed, int(energy_model.trained_on["labels"]))
+        return Access("model-based", labels=labels, model_queries=queries)
+    return None
 
 
 def _steps(config: OnlineConfig) -> int:
@@ -229,7 +246,7 @@ def _agent(
     replay: dict[str, Any] = {"step_weights": tuple(config.step_weights), "seed": seed}
     if training_set is not None and config.replay_share:
         replay |= {"training_set": training_set, "target_class": target_class, "share": config.replay_share}
-    return BoltzmannDQN(
+    model = BoltzmannDQN(
         BoundedQPolicy,
         env,
         beta=config.beta,
@@ -259,3 +276,5 @@ def _agent(
         device=device,
         tensorboard_log=tensorboard_log,
     )
+    model.replay_buffer_kwargs = {"step_weights": replay["step_weights"], "seed": seed}  # no training set
+    return model

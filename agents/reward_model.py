@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
 from elpa_env.elements import N_ELEMENTS
-from elpa_env.errors import InputError
+from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.sampler import Progress
 from elpa_env.space import N_TABLE, index_to_elements, numbers_to_index, swap_ab
 from elpa_env.training import TrainingSet
@@ -49,6 +49,9 @@ class RewardModelConfig:
         learning_rate: AdamW's, at its height.
         weight_decay: decoupled, AdamW's.
         sharpness: κ of `RewardModel.class_reward`.
+
+    Raises:
+        InputError: a value out of range.
     """
 
     members: int = 10
@@ -59,6 +62,11 @@ class RewardModelConfig:
     learning_rate: float = 6e-3
     weight_decay: float = 0.1
     sharpness: float = 0.7
+
+    def __post_init__(self) -> None:
+        at_least(self, 2, "members")
+        at_least(self, 1, "embedding", "hidden", "n_updates", "batch_size")
+        in_range(self, 0, math.inf, "learning_rate", "weight_decay", "sharpness")
 
 
 class SiteNetworks(nn.Module):
@@ -113,16 +121,11 @@ class RewardModel:
 
     def __init__(self, config: RewardModelConfig | None = None, *, seed: int = 0) -> None:
         self.config = config or RewardModelConfig()
-        if self.config.members < 2:
-            raise InputError(f"members must be at least 2, got {self.config.members}")
         self.seed = seed
         self.trained_on: dict[str, Any] | None = None
         self.report: dict[str, Any] = {}
         """Held-out error and calibration, see `fit`."""
-        self._generator = th.Generator().manual_seed(seed)
-        self._networks = SiteNetworks(
-            self.config.members, self.config.embedding, self.config.hidden, self._generator
-        )
+        self._networks: SiteNetworks
         self._centre, self._spread = 0.0, 1.0
         self._log_scale = np.zeros(3)
         self._known = np.empty((0, 0), dtype=np.float32)
@@ -130,7 +133,9 @@ class RewardModel:
     def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
         """Train the networks, and scale their uncertainty by what they make of rows they never saw.
 
-        `report` then holds, over all rows, each predicted by the one network that left it out:
+        `report` then holds, over all rows, each predicted by the one network that left it out (the mean
+        of all networks, which rewards are made of, errs less and is somewhat surer than stated), with
+        the three numbers that scale the errors fitted to the same rows:
         ``mae`` and ``rmse`` in eV/atom, ``mae_class`` by true class, ``log_loss`` of the class
         probabilities in nats and ``accuracy`` of the likeliest class, and ``calibration``, for
         probabilities in tenths: how many there are, their mean, and the share that came true.
@@ -149,10 +154,13 @@ class RewardModel:
                 f"a reward model of {self.config.members} networks needs at least "
                 f"{2 * self.config.members} rows, got {len(index)}"
             )
+        config = self.config
+        generator = th.Generator().manual_seed(self.seed)
+        self._networks = SiteNetworks(config.members, config.embedding, config.hidden, generator)
         self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
         elements = _elements(index)
         fold = self._folds(index)
-        self._train(elements, (energy - self._centre) / self._spread, fold, progress)
+        self._train(elements, (energy - self._centre) / self._spread, fold, generator, progress)
         predicted = self._predict(elements)[fold, np.arange(len(index))]
         self._log_scale = self._fit_scale(predicted, energy)
         self.report = self._judge(predicted, rows)
@@ -213,6 +221,7 @@ class RewardModel:
         elements: Tensor,
         target: NDArray[np.float64],
         fold: NDArray[np.int64],
+        generator: th.Generator,
         progress: Progress | None,
     ) -> None:
         """Train every network on the rows outside its fold, all networks in one batch."""
@@ -231,7 +240,7 @@ class RewardModel:
         for update in range(config.n_updates):
             place = update % per_epoch
             if place == 0:
-                order = th.stack([r[th.randperm(len(r), generator=self._generator)[:shortest]] for r in rows])
+                order = th.stack([r[th.randperm(len(r), generator=generator)[:shortest]] for r in rows])
             batch = order[:, place * size : (place + 1) * size]
             errors = F.smooth_l1_loss(
                 self._networks(elements[batch]), y[batch], reduction="none", beta=HUBER_DELTA
@@ -244,9 +253,11 @@ class RewardModel:
                 progress(update + 1, config.n_updates)
 
     def _scale(self, energy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scale of the error's distribution, eV/atom, which grows away from the mean energy."""
+        """Scale of the error's distribution, eV/atom, which may grow away from the mean energy."""
         z = (energy - self._centre) / self._spread
-        return np.asarray(np.exp(self._log_scale[0] + z * (self._log_scale[1] + z * self._log_scale[2])))
+        log_scale = self._log_scale[0] + z * (self._log_scale[1] + z * self._log_scale[2])
+        # no worse than knowing the mean alone, however far the parabola is followed
+        return np.asarray(np.exp(np.clip(log_scale, -20.0, math.log(self._spread))))
 
     def _fit_scale(self, predicted: NDArray[np.float64], energy: NDArray[np.float64]) -> NDArray[np.float64]:
         """(3,) coefficients of `_scale` under which the held-out energies are likeliest.
@@ -278,7 +289,7 @@ class RewardModel:
         low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
         above = np.where(target_class == N_CLASSES, 1.0, _t4_cdf((low + CLASS_WIDTH - energy) / scale))
         below = np.where(target_class == 1, 0.0, _t4_cdf((low - energy) / scale))
-        return np.asarray(above - below)
+        return np.asarray(np.maximum(above - below, 0.0))
 
     def _judge(self, predicted: NDArray[np.float64], rows: TrainingSet) -> dict[str, Any]:
         """What `fit` reports of predictions for rows that they were not fitted to."""

@@ -90,8 +90,10 @@ def unique_sample(distribution: NDArray[np.float64], n: int, *, seed: int | None
         (n,) index.
 
     Raises:
-        InputError: fewer than `n` entries have a positive probability.
+        InputError: `n` is not positive, or fewer than `n` entries have a positive probability.
     """
+    if n < 1:
+        raise InputError(f"the number of samples must be at least 1, got {n}")
     places = np.flatnonzero(distribution > 0)
     if n > len(places):
         raise InputError(f"only {len(places):,} compositions can be drawn, {n:,} different ones are wanted")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 SCHEMA_VERSION: Final = 1
@@ -15,7 +16,7 @@ SCHEMA_VERSION: Final = 1
 
 def calibration_tables(report: Mapping[str, Any], title: str) -> Group:
     """Error and calibration of `agents.RewardModel.report` as two tables."""
-    errors = Table(title=title, box=SIMPLE_HEAD)
+    errors = Table(title=escape(title), box=SIMPLE_HEAD)
     errors.add_column("")
     errors.add_column("held out", justify="right")
     errors.add_row("rows, each predicted by a network that never saw it", f"{report['rows']:,}")

@@ -169,7 +169,10 @@ def reproduce(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    """Hold a table of the paper against fresh training runs: target, measured, verdict."""
+    """Hold a table of the paper against fresh training runs: target, measured, verdict.
+
+    figure8 has no targets: it shows the figures at every size.
+    """
     from eval.reproduce import make_plan, reproduce_table
     from eval.run import check_partial
     from eval.sizes import check_partials, plans, run_sizes
@@ -196,7 +199,14 @@ def reproduce(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="dqn, vae or gan.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="vae, gan; offline: dqn, dqn-max, dqn-soft; against a reward model: dqn-max-model, "
+            "dqn-double-model, dqn-soft-model, dqn-soft-any; against the landscape: dqn-max-oracle, "
+            "dqn-double-oracle, dqn-soft-oracle."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
     data: Data = "landscape",
     target_class: TargetClass = 1,
@@ -206,8 +216,12 @@ def train(
     augment: Annotated[bool, typer.Option(help="Add A/B swaps to the training set.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train one model and save it."""
-    from eval.models import Task, check_model
+    """Train one model and save it.
+
+    vae, gan and dqn-soft-any learn all classes at once, whatever --target-class says. Oracles learn from the
+    landscape, whatever --data says.
+    """
+    from eval.models import Task, access_of, check_model
     from eval.run import check_device
 
     spec = check_model(model, preset)
@@ -224,7 +238,9 @@ def train(
         task = Task(spec.presets[preset], training_set, target_class, seed, device, progress)
         sampler: Any = spec.train(task)
     sampler.save(out)
-    _print(f"{model} trained on {training_set.name}: {out}")
+    access = access_of(sampler, training_set)
+    oracle = access is not None and access.kind == "oracle"
+    _print(f"{model} trained on {'the landscape itself' if oracle else training_set.name}: {out}")
 
 
 @app.command()

@@ -198,8 +198,8 @@ MODELS: Final[dict[str, ModelSpec]] = {
 
 A DQN is trained offline, from the episodes of the training set; in the environment against a reward
 model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
-(``-oracle``). Oracles and exact solutions see
-what all are judged by, which the others must not; `access_of` says what each one saw.
+(``-oracle``). ``soft`` is the soft backup, in acting agents that of double Q-learning. Oracles and exact
+solutions see what all are judged by, which the others must not; `access_of` says what each one saw.
 """
 
 BASIC: Final = ("dqn", "vae", "gan", *BASELINES)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Final
 
 
@@ -12,6 +13,10 @@ class Figure:
 
     mean: float
     std: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For results files, NaN as None."""
+        return {key: None if math.isnan(value) else value for key, value in asdict(self).items()}
 
 
 def _column(*figures: tuple[float, float]) -> dict[str, Figure]:

@@ -163,7 +163,8 @@ def _caption(plan: Plan) -> str:
         drawn = TABLE_SAMPLES[plan.target_class]
         if drawn != plan.n_samples:
             text += f"; the paper draws {drawn:,} samples, on which its coverage depends"
-        text += "; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
+        if len(plan.models) <= _MANY:
+            text += "; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
     else:
         text += f"; the paper has no figures for class {plan.target_class}"
     return f"{text}\n{_reference_caption(plan)}"
@@ -181,6 +182,7 @@ def _reference_caption(plan: Plan) -> str:
         text += "; optimal: exact solutions that see the landscape"
     if any(name.endswith("-oracle") for name in plan.models):
         text += "; oracle: learns from the landscape itself"
+        text += "\nsoft: log-sum-exp backup, that of double Q-learning in agents that act"
     text += (
         "\nsees: offline = labelled compositions alone, model-based = also a model of them, oracle and "
         "reference = the landscape that all are judged by; labels: DFT or training energies used"
@@ -257,10 +259,8 @@ def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: Trainin
     models = {
         short_name(name): {
             "title": model_spec(name).title,
-            "mean": {key: figure.mean for key, figure in summarise(group).items()},
-            "std": {
-                key: None if np.isnan(figure.std) else figure.std for key, figure in summarise(group).items()
-            },
+            "mean": {key: figure.as_dict()["mean"] for key, figure in summarise(group).items()},
+            "std": {key: figure.as_dict()["std"] for key, figure in summarise(group).items()},
             "runs": [
                 {k: v for k, v in result.items() if k not in ("model", "unique_energy_histogram")}
                 for result in group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from elpa_env.errors import InputError
 from elpa_env.files import write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
@@ -37,9 +38,19 @@ def plans(plan: Plan, training_set: TrainingSet) -> dict[int, Plan]:
 
 
 def check_partials(plans: Mapping[int, Plan], folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to lose what an interrupted run has left; see `eval.run.check_partial`."""
+    """Refuse to lose what an interrupted run has left, see `eval.run.check_partial`; draw every subset once.
+
+    Raises:
+        InputError: something is in the way, or a subset cannot be drawn.
+    """
+    ours = {_folder(folder, size) for size in plans}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path not in ours:
+            raise InputError(f"{path} is in the way and not of this run: move it, or name another --out")
     for size, plan in plans.items():
         check_partial(plan, _folder(folder, size), resume=resume, overwrite=overwrite)
+        for seed in plan.seeds:
+            plan.training_set(seed)
 
 
 def run_sizes(
@@ -61,7 +72,9 @@ def run_sizes(
         console.print(f"{size:,} rows", highlight=False)
         results[size] = run_plan(plan, _folder(folder, size), n_jobs=n_jobs, console=console, resume=resume)
     plan = next(iter(plans.values()))
-    write_text(folder / "sizes.json", json.dumps(_record(plan, results, training_set), indent=1))
+    write_text(
+        folder / "sizes.json", json.dumps(_record(plan, results, training_set), indent=1, allow_nan=False)
+    )
     curves = {
         MODELS[name].title: {key: [_figure(results[size], name, key) for size in results] for key in SHOWN}
         for name in plan.models
@@ -95,7 +108,7 @@ def _heading(plan: Plan) -> str:
     quick = "".join(f" ({MODELS[name].title}: quick)" for name in plan.quick)
     return (
         f"class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}{quick}, "
-        f"{len(plan.seeds)} seeds, each with a subset of its own"
+        f"{len(plan.seeds)} seeds, each with subsets of its own"
     )
 
 
@@ -133,7 +146,7 @@ def _record(
         "sizes": {
             str(size): {
                 name: {
-                    **{key: asdict(figure) for key, figure in summarise(group).items()},
+                    **{key: figure.as_dict() for key, figure in summarise(group).items()},
                     "access": [run["access"] for run in group],
                     "train_seconds": [run["train_seconds"] for run in group],
                 }

@@ -64,7 +64,7 @@ class TestCompare:
         assert {path.name for path in tmp_path.iterdir()} == {"r"}
 
     def test_all_models_in_one_table(self, run, tmp_path):
-        """A row each, with what it saw; a run that was interrupted and resumed gives the same."""
+        """A row each, with what it saw."""
         status, out, _ = run(*COMPARE, "--all", "--out", "r")
         assert status == 0
         record = json.loads((tmp_path / "r" / "metrics.json").read_text())
@@ -432,6 +432,12 @@ class TestSmallCommands:
         def interrupt(task):
             raise KeyboardInterrupt
 
+        (tmp_path / "mine.partial").mkdir()
+        (tmp_path / "mine.partial" / "thesis.txt").write_text("x")
+        status, _, err = run(*call, "--out", "mine")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "not of this run" in err
+        assert (tmp_path / "mine.partial" / "thesis.txt").read_text() == "x"
         vae = models.MODELS["vae"]
         monkeypatch.setitem(models.MODELS, "vae", replace(vae, train=interrupt))
         assert run(*call)[0] == 130

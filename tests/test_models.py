@@ -9,7 +9,7 @@ import torch as th
 
 from agents import AgentSampler, DQNConfig, train_offline
 from agents.dqn import Backup
-from elpa_env import ExactSampler, Sampler, space
+from elpa_env import ExactSampler, Sampler, load_landscape, space
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
 from eval.models import MODELS, Task, TrainedSampler, access_of, check_model, load_sampler
@@ -295,8 +295,12 @@ def test_what_learns_from_labels_sees_no_landscape(name, small_set, monkeypatch)
 
     from elpa_env.landscape import Landscape
 
-    for attribute in ("energy", "energy_class", "table_class", "members"):
+    for attribute in ("energy", "energy_class", "members"):
         monkeypatch.setattr(Landscape, attribute, poisoned)
+    for attribute in ("table_class", "table_energy", "class_counts", "levels"):
+        monkeypatch.setattr(Landscape, attribute, property(poisoned), raising=False)
+    with pytest.raises(AssertionError, match="was asked"):
+        load_landscape().table_class  # noqa: B018 - the poison works
     np.testing.assert_array_equal(make(name, small_set).sample(500, target_class=1, seed=0), expected)
 
 

@@ -118,7 +118,7 @@ class TestRewardModel:
         index = some(50)
         numbers = space.index_to_numbers(index)
         p = fitted.class_probability(index, 4)
-        expected = np.clip(1 + 0.75 * np.log(p), -1, None)
+        expected = np.clip(1 + SMALL_MODEL.sharpness * np.log(p), -1, None)
         np.testing.assert_allclose(fitted.class_reward(numbers, 4), expected)
         targets = np.arange(50) % 10 + 1
         each = [fitted.class_reward(numbers[i : i + 1], int(targets[i]))[0] for i in range(50)]
@@ -132,6 +132,18 @@ class TestRewardModel:
         assert sum(tenth["n"] * tenth["stated"] for tenth in everything) == pytest.approx(n)
         assert fitted.report["rows"] == n
 
+    def test_fitting_again_starts_anew(self, fitted, small_set):
+        other = TrainingSet(some(60), np.linspace(-1, 1, 60), "other")
+        again = RewardModel(SMALL_MODEL).fit(other).fit(small_set)
+        np.testing.assert_array_equal(fitted.energy(some(50)), again.energy(some(50)))
+
+    def test_equal_energies_have_rewards(self):
+        flat = TrainingSet(some(100), np.full(100, 0.5), "flat")
+        model = RewardModel(SMALL_MODEL).fit(flat)
+        for target_class in (1, 2, 5, 10):
+            rewards = model.class_reward(space.index_to_numbers(some(3_000)), target_class)
+            assert ((rewards >= -1) & (rewards <= 1)).all()
+
     def test_same_seed_same_model(self, fitted, small_set):
         again, other = (RewardModel(SMALL_MODEL, seed=seed).fit(small_set) for seed in (0, 1))
         index = some(50)
@@ -139,8 +151,15 @@ class TestRewardModel:
         assert (fitted.energy(index) != other.energy(index)).any()
 
     def test_wrong_use(self, small_set):
-        with pytest.raises(InputError, match="members must be at least 2, got 1"):
-            RewardModel(RewardModelConfig(members=1))
+        for name, value, message in (
+            ("members", 1, "members must be a whole number of at least 2, got 1"),
+            ("batch_size", 0, "batch_size must be a whole number of at least 1, got 0"),
+            ("n_updates", 2.5, "n_updates must be a whole number of at least 1, got 2.5"),
+            ("learning_rate", -1, "learning_rate must be at least 0 and finite, got -1"),
+            ("sharpness", np.nan, "sharpness must be at least 0 and finite, got nan"),
+        ):
+            with pytest.raises(InputError, match=message):
+                RewardModelConfig(**{name: value})
         with pytest.raises(InputError, match="knows nothing yet"):
             RewardModel(SMALL_MODEL).energy(some(1))
         few = TrainingSet(small_set.index[:4], small_set.energy[:4], "few")
@@ -269,6 +288,7 @@ class TestMixedReplayBuffer:
         ("kwargs", "message"),
         [
             ({"share": 1.5}, "share must be 0..1, got 1.5"),
+            ({"optimize_memory_usage": True, "handle_timeout_termination": False}, "must be False"),
             ({"step_weights": (1, 2)}, r"step_weights must be 8 positive numbers, got \(1, 2\)"),
             ({"step_weights": (0,) * 8}, "step_weights must be 8 positive numbers"),
         ],
@@ -294,8 +314,13 @@ class TestTraining:
         assert model._n_updates == 24
         oracle = train_oracle(1, SMALL)
         assert oracle.access == Access("oracle", landscape_queries=episodes)
-        own = train_online(lambda numbers: numbers.sum(axis=1) * 0.01, 1, SMALL)
-        assert own.access == Access("model-based", model_queries=episodes)
+        assert train_online(lambda numbers: numbers.sum(axis=1) * 0.01, 1, SMALL).access is None
+        alone = train_online(RewardModel(SMALL_MODEL).fit(small_set), 1, SMALL)
+        assert alone.access == Access("model-based", small_set.n_labels, model_queries=episodes)
+        env = make_vec_env(16, masking="composition")
+        model.set_env(env)
+        model.learning_starts = 0
+        assert model.learn(16 * 8).access is None  # it has met another environment since
 
     def test_same_seed_same_agent(self, small_set):
         one, again, other = (train_model_based(small_set, 2, SMALL, seed=seed) for seed in (0, 0, 1))
@@ -324,7 +349,9 @@ class TestTraining:
 
         train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
         with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
-            assert b"replay_buffer_kwargs" not in archive.read("data")
+            assert b"TrainingSet" not in archive.read("data")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip")
+        assert again.replay_buffer_kwargs == {"step_weights": list(SMALL.step_weights), "seed": 0}
 
     def test_a_saved_agent_goes_on_acting(self, small_set, fitted, tmp_path):
         train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
@@ -337,6 +364,19 @@ class TestTraining:
         assert again._n_updates == 24 + 16
         assert isinstance(again.replay_buffer, MixedReplayBuffer)
         assert any((x != y).any() for x, y in zip(before, weights(again), strict=True))
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"n_updates": 0}, "n_updates must be a whole number of at least 1, got 0"),
+            ({"exploration": 2.0}, r"exploration must be 0\.\.1, got 2\.0"),
+            ({"hidden": ()}, r"hidden must name at least two layers with nodes, got \(\)"),
+            ({"step_weights": (1,)}, "step_weights must be 8 positive numbers"),
+        ],
+    )
+    def test_wrong_settings(self, kwargs, message):
+        with pytest.raises(InputError, match=message):
+            OnlineConfig(**kwargs)
 
     def test_the_rate_falls_to_nothing(self):
         from agents.online import CosineSchedule
