@@ -408,7 +408,7 @@ class TestWhatIsLearnt:
         from eval.exact import exact_score
         from eval.models import MODELS
 
-        config = MODELS["dqn-soft-oracle"].presets["default"]
+        config = replace(MODELS["dqn-soft-oracle"].presets["default"], n_updates=12_000, beta=5.0)
         solution = solve(1, backup="soft", beta=config.beta)
         exact = exact_score(solution.distribution(), target_class=1, n_samples=10_000).metrics
         found = self.figures(train_oracle(1, config, seed=11), landscape)
