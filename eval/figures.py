@@ -1,4 +1,4 @@
-"""The pictures of a comparison, as Figs. 5 and 6 of Türk et al. 2022, and that of a frontier."""
+"""The pictures of a comparison, as Figs. 5, 6 and 8 of Türk et al. 2022, and that of a frontier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
@@ -176,7 +177,9 @@ def draw_models(
     title: str,
     caption: str,
 ) -> None:
-    """Precision against coverage of every model; its shape says what it saw, its colour the JS distance.
+    """Precision against coverage of every model, by number.
+
+    The shape of a point says what the model saw, its colour the JS distance.
 
     Args:
         path: picture to write.
@@ -186,7 +189,7 @@ def draw_models(
         title: heading.
         caption: small print.
     """
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
     panel = figure.subplots()
     shapes = {"offline": "o", "model-based": "^", "oracle": "s", "reference": "*", "?": "X"}
     limit = max((p.js_distance for p in models.values() if np.isfinite(p.js_distance)), default=1.0)
@@ -208,12 +211,13 @@ def draw_models(
                 linewidths=0.5,
                 zorder=3,
             )
-    for name, point in models.items():
-        place = (point.coverage, point.precision)
-        panel.annotate(name, place, (6, 4), textcoords="offset points", fontsize=7)
-    for name, place in paper.items():
-        panel.plot(*place, "+", color="0.4", markersize=9)
-        panel.annotate(name, place, (6, -9), textcoords="offset points", fontsize=7, color="0.4")
+    places = {name: (point.coverage, point.precision) for name, point in models.items()} | dict(paper)
+    for number, (name, place) in enumerate(places.items(), start=1):
+        if name in paper:
+            panel.plot(*place, "+", color="0.4", markersize=9)
+        panel.annotate(str(number), place, (5, 4), textcoords="offset points", fontsize=7)
+    names = [Line2D([], [], linestyle="none", label=f"{n}  {name}") for n, name in enumerate(places, start=1)]
+    figure.legend(handles=names, loc="outside right upper", fontsize=7, handlelength=0, handletextpad=0)
     panel.axvline(ceiling, color="black", linewidth=0.8, label="ceiling of independent samples")
     panel.set_xlabel("coverage")
     panel.set_ylabel("precision")
