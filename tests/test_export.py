@@ -69,7 +69,8 @@ class TestMinari:
         metadata = dataset.storage.metadata
         assert metadata["author"] == AUTHORS
         assert metadata["citation"] == CITATION
-        assert metadata["training_set"] == {"name": small_set.name, "rows": 200, "sha256": small_set.sha256}
+        assert metadata["training_set"] == small_set.record()
+        assert metadata["training_set"]["rows"] == 200
         for word in (small_set.name, small_set.sha256, CITATION, f"class {target_class}"):
             assert word in metadata["description"]
         assert dataset[0].infos == {}
