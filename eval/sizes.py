@@ -31,17 +31,24 @@ SCHEMA_VERSION: Final = 1
 
 
 def plans(plan: Plan, training_set: TrainingSet) -> dict[int, Plan]:
-    """The runs of every size: those of `plan` on ever larger subsets, a subset of its own for each seed."""
+    """The runs of every size: those of `plan` on ever larger subsets, a subset of its own for each seed.
+
+    Raises:
+        InputError: a subset cannot be drawn.
+    """
     n = len(training_set)
     smaller = {size: replace(plan, subset=size) for size in SIZES if size < n}
+    for size in smaller:
+        for seed in plan.seeds:
+            training_set.subset(size, seed=seed)
     return {**smaller, n: plan}
 
 
 def check_partials(plans: Mapping[int, Plan], folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to lose what an interrupted run has left, see `eval.run.check_partial`; draw every subset once.
+    """Refuse to lose what an interrupted run has left; see `eval.run.check_partial`.
 
     Raises:
-        InputError: something is in the way, or a subset cannot be drawn.
+        InputError: something is in the way.
     """
     ours = {_folder(folder, size) for size in plans}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -49,8 +56,6 @@ def check_partials(plans: Mapping[int, Plan], folder: Path, *, resume: bool, ove
             raise InputError(f"{path} is in the way and not of this run: move it, or name another --out")
     for size, plan in plans.items():
         check_partial(plan, _folder(folder, size), resume=resume, overwrite=overwrite)
-        for seed in plan.seeds:
-            plan.training_set(seed)
 
 
 def run_sizes(
