@@ -50,6 +50,17 @@ def boltzmann(q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
+def check_beta(beta: float) -> float:
+    """Return the inverse temperature if it is one.
+
+    Raises:
+        InputError: it is below 0 or not a number.
+    """
+    if not beta >= 0:
+        raise InputError(f"beta must be at least 0, got {beta}")
+    return beta
+
+
 class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
     """The spaces of `Elpasolite-v0` and nothing else: what an agent that learns offline gets."""
 
@@ -117,8 +128,7 @@ class BoltzmannDQN(DQN):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if not beta >= 0:
-            raise InputError(f"beta must be at least 0, got {beta}")
+        check_beta(beta)
         check_choice("backup", backup, get_args(Backup))
         if backup in SOFT_BACKUPS and not 0 < beta < np.inf:
             raise InputError(f"beta must be above 0 and finite for backup {backup}, got {beta}")

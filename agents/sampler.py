@@ -18,7 +18,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann
+from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann, check_beta
 from agents.generators import preserved_generators
 from agents.sampling import sample_policy
 from elpa_env.classes import N_CLASSES, check_target_class
@@ -83,7 +83,7 @@ class AgentSampler:
         if beta is not None and self.mode != "boltzmann":
             raise InputError(f"beta is for mode boltzmann, not for {self.mode}: leave it out")
         if beta is not None:
-            _check_beta(beta)
+            check_beta(beta)
         default = getattr(model, "masking", _masking_of(model) if maskable else None)
         chosen = default if masking == "own" else masking
         own = getattr(model, "target_class", None)
@@ -171,7 +171,7 @@ class AgentSampler:
         self.check_sweep(target_class)
         levels = tabulate(lambda _, digits: self._scores(digits, target_class))
         for beta in betas:
-            policy = functools.partial(_boltzmann_level, levels, _check_beta(beta))
+            policy = functools.partial(_boltzmann_level, levels, check_beta(beta))
             yield policy_distribution(policy)
 
     def check_sweep(self, target_class: int) -> None:
@@ -217,12 +217,6 @@ def _boltzmann_level(
 ) -> NDArray[np.float64]:
     """(m, 8) probabilities of states at a step from the Q-values of all."""
     return boltzmann(levels[step][digits_to_codes(step, digits)].astype(np.float64), beta)
-
-
-def _check_beta(beta: float) -> float:
-    if not beta >= 0:
-        raise InputError(f"beta must be at least 0, got {beta}")
-    return beta
 
 
 def _masking_of(model: BaseAlgorithm) -> Masking:
