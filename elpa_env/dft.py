@@ -210,14 +210,12 @@ def _read_csv(path: Path, data: bytes) -> tuple[NDArray[np.int16], NDArray[np.fl
     table = CsvRows(io.BytesIO(data), path)
     places = table.places(CSV_COLUMNS)
     parts: list[NDArray[np.float64]] = []
-    for rows in table.chunks(_CHUNK, allow_blank=True):
-        there = [place for place, row in enumerate(rows) if row]
-        values = np.array([[_number(rows[place][k]) for k in places] for place in there])
-        values = values.reshape(-1, len(CSV_COLUMNS))
+    for fields, lines in table.columns(places, _CHUNK, skip_blank=True):
+        values = np.array([_number(field) for field in fields]).reshape(-1, len(places))
         problem = _problem(values)
         if problem is not None:
-            bad, reason = problem
-            raise InputError(f"{path}, line {table.line(rows, there[bad])}: {reason}")
+            row, reason = problem
+            raise InputError(f"{path}, line {lines[row]}: {reason}")
         parts.append(values)
     values = np.concatenate(parts) if parts else np.zeros((0, len(CSV_COLUMNS)))
     if len(values) == 0:
