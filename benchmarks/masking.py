@@ -28,7 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from agents import AgentSampler, make_vec_env
 from elpa_env import load_landscape
-from elpa_env.dynamics import Masking
+from elpa_env.rules import Masking
 from eval.exact import exact_score
 
 N_ENVS, N_STEPS, BATCH_SIZE = 32, 64, 256

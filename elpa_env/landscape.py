@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,19 +40,6 @@ if TYPE_CHECKING:
 
 EnergyModel = Callable[[NDArray[np.int16]], ArrayLike]
 """Anything that gives (n,) formation energies in eV/atom for (n, 4) atomic numbers."""
-
-
-@runtime_checkable
-class UncertainEnergyModel(Protocol):
-    """An energy model that is not sure of its energies and so states rewards itself."""
-
-    def __call__(self, numbers: NDArray[np.int16]) -> ArrayLike:
-        """(n,) eV/atom of (n, 4) atomic numbers."""
-        ...
-
-    def class_reward(self, numbers: NDArray[np.int16], target_class: NDArray[np.int8]) -> ArrayLike:
-        """(n,) rewards in -1..1 of (n, 4) atomic numbers for (n,) classes 1..10; ±1 where it is sure."""
-        ...
 
 
 LAPLACIAN_LENGTH: Final = 13.0

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, sparse_reward
 from elpa_env.errors import InputError
 from elpa_env.landscape import Landscape, load_landscape
+from elpa_env.rules import N_ACTIONS, Masking, action_masks, sparse_reward
 from elpa_env.space import DIGIT_LIMITS, N_STEPS, N_TABLE, digits_to_index
 
 LevelPolicy = Callable[[int, NDArray[np.int8]], NDArray[np.floating]]
@@ -59,7 +59,7 @@ def _chunks(size: int) -> list[slice]:
 
 @functools.cache
 def level_masks(step: int, masking: Masking) -> NDArray[np.bool_]:
-    """(n_step, width) True where an action of a state at `step` is open; see `dynamics.action_masks`."""
+    """(n_step, width) True where an action of a state at `step` is open; see `rules.action_masks`."""
     masks = np.empty((SIZES[step], WIDTHS[step]), dtype=bool)
     for part in _chunks(SIZES[step]):
         digits = codes_to_digits(step, np.arange(part.start, part.stop))

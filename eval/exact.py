@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import Masking, check_masking
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
+from elpa_env.rules import Masking, check_masking
 from elpa_env.sampler import ExactSampler, Progress, Sampler
-from elpa_env.solve import Backup, solve
+from elpa_env.solve import NAMES, solve
 from elpa_env.training import TrainingSet
 from eval.metrics import METRICS, expected_metrics, hit_probability
 from eval.scoring import Score, Tally, count_samples, score_tally
@@ -249,10 +249,10 @@ def solve_class(
     landscape = load_landscape()
     mask: Masking = check_masking(masking)
     columns: dict[str, dict[str, Any]] = {}
-    for backup in get_args(Backup):
+    for backup, name in NAMES.items():
         solution = solve(target_class, backup=backup, beta=beta, gamma=gamma, masking=mask)
         score = exact_score(solution.distribution(), target_class=target_class, n_samples=n_samples)
-        columns[f"optimal-{backup}"] = {**score.as_dict(), "start_value": solution.start_value}
+        columns[name] = {**score.as_dict(), "start_value": solution.start_value}
     members = int(landscape.class_counts[target_class])
     uniform = (landscape.table_class == target_class) / members
     score = exact_score(uniform, target_class=target_class, n_samples=n_samples)

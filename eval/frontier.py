@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.sampler import AgentSampler
+from elpa_env.backups import ExactBackup
 from elpa_env.errors import InputError
 from elpa_env.files import write_text
 from elpa_env.landscape import load_landscape
 from elpa_env.sampler import Progress
-from elpa_env.solve import BETA_MAX, BETA_MIN, Backup, solve
+from elpa_env.solve import BETA_MAX, BETA_MIN, NAMES, solve
 from eval.exact import exact_score, format_metric
 from eval.figures import draw_frontier
 from eval.metrics import coverage_ceiling
@@ -91,9 +92,9 @@ def sweep_agents(
     jobs: list[tuple[str, str, bool, Sequence[float], Iterator[NDArray[np.float64]]]] = [
         (one.name, one.masking or "none", False, betas, one.sweep(target_class, betas)) for one in samplers
     ]
-    for backup in get_args(Backup) if reference and solvable else ():
+    for backup, name in NAMES.items() if reference and solvable else ():
         solutions = _solutions(backup, target_class, solvable)
-        jobs.append((f"optimal-{backup}", "composition", True, solvable, solutions))
+        jobs.append((name, "composition", True, solvable, solutions))
     total, done = sum(len(job[3]) for job in jobs), 0
     curves = []
     for name, masking, is_reference, values, distributions in jobs:
@@ -119,7 +120,9 @@ def sweep_agents(
     }
 
 
-def _solutions(backup: Backup, target_class: int, betas: Sequence[float]) -> Iterator[NDArray[np.float64]]:
+def _solutions(
+    backup: ExactBackup, target_class: int, betas: Sequence[float]
+) -> Iterator[NDArray[np.float64]]:
     """Distributions of the exact solution; the hard one has the same Q-values at every beta."""
     solution = solve(target_class, backup=backup, beta=betas[0])
     for beta in betas:

@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol, runtime_checkable
 from agents.offline import DQNConfig, train_offline
 from agents.online import OnlineConfig, train_model_based, train_oracle
 from agents.sampler import AgentSampler
-from elpa_env.dynamics import check_masking
+from elpa_env.backups import ExactBackup
 from elpa_env.errors import InputError
+from elpa_env.rules import check_masking
 from elpa_env.sampler import Access, Progress, Sampler
-from elpa_env.solve import Backup as ExactBackup
 from elpa_env.solve import OptimalSampler
 from elpa_env.space import N_COMPOSITIONS
 from elpa_env.training import TrainingSet
@@ -191,7 +191,7 @@ MODELS: Final[dict[str, ModelSpec]] = {
     "dqn-max-oracle": _online("DQN max, oracle", replace(_ORACLE, backup="max"), _train_oracle),
     "dqn-double-oracle": _online("DQN double, oracle", replace(_ORACLE, backup="double"), _train_oracle),
     "dqn-soft-oracle": _online("DQN soft, oracle", _ORACLE, _train_oracle),
-    "optimal-hard": ModelSpec(title="optimal hard", train=_optimal("hard"), presets={}),
+    "optimal-hard": ModelSpec(title="optimal hard", train=_optimal("max"), presets={}),
     "optimal-soft": ModelSpec(title="optimal soft", train=_optimal("soft"), presets={}),
 }
 """All models: the paper's three, the baselines, the DQN with every backup, and the exact solutions.

@@ -2,8 +2,8 @@
 
     python examples/custom_reward.py --timesteps 50000
 
-A reward is any callable from the energies (n,) in eV/atom and energy classes (n,) of finished
-compositions to (n,) numbers. What does not exist earns -1 whatever the reward.
+A reward is any callable from the atomic numbers (n, 4), energies (n,) in eV/atom, energy classes (n,) and
+target classes (n,) of finished episodes to (n,) numbers. What does not exist earns -1 whatever the reward.
 """
 
 import argparse
@@ -19,12 +19,16 @@ from eval.exact import exact_score
 TARGET_CLASS = 1
 
 
-def closeness(energy: np.ndarray, energy_class: np.ndarray) -> np.ndarray:
+def closeness(
+    numbers: np.ndarray, energy: np.ndarray, energy_class: np.ndarray, target_class: np.ndarray
+) -> np.ndarray:
     """1 in the class, and less with every class away from it: a hint where eq. 12 gives none."""
-    return 1 - np.abs(energy_class - TARGET_CLASS) / 4.5
+    return 1 - np.abs(energy_class - target_class) / 4.5
 
 
-def stability(energy: np.ndarray, energy_class: np.ndarray) -> np.ndarray:
+def stability(
+    numbers: np.ndarray, energy: np.ndarray, energy_class: np.ndarray, target_class: np.ndarray
+) -> np.ndarray:
     """The lower the energy the better, in units of 1 eV/atom; no class has an end."""
     return -energy
 

@@ -91,8 +91,8 @@ class TestFrontier:
             assert uniform["entropy_bits"] > 20
             assert greedy["entropy_bits"] == 0 or greedy["entropy_bits"] is None
         assert curves["b"]["points"][1]["valid_fraction"] == pytest.approx(1)
-        for backup in ("hard", "soft"):
-            (point,) = curves[f"optimal-{backup}"]["points"]
+        for name, backup in (("optimal-hard", "max"), ("optimal-soft", "soft")):
+            (point,) = curves[name]["points"]
             p = solve(3, backup=backup, beta=4.0).distribution()
             assert point["success_rate"] == pytest.approx(p[landscape.members(3)].sum(), rel=1e-9)
             assert point["coverage"] <= record["coverage_ceiling"]
