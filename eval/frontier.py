@@ -30,7 +30,7 @@ from elpa_env.solve import BETA_MAX, BETA_MIN, NAMES, solve
 from eval.exact import exact_score, format_metric
 from eval.figures import draw_frontier
 from eval.metrics import coverage_ceiling
-from eval.run import versions
+from eval.provenance import versions
 
 SCHEMA_VERSION: Final = 1
 """Of ``frontier.json``; raised whenever a key changes its meaning or goes."""

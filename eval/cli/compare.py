@@ -195,10 +195,20 @@ def runs(
 
     store = Store.existing(folder)
     table = Table(box=SIMPLE_HEAD, caption_justify="left")
-    for title in ("run", "model", "preset", "class", "seed", "trained on", "samples", "training / s", "finished"):
+    for title in (
+        "run",
+        "model",
+        "preset",
+        "class",
+        "seed",
+        "trained on",
+        "samples",
+        "training / s",
+        "finished",
+    ):
         table.add_column(title, no_wrap=title != "trained on")
-    number = 0
-    for number, record in enumerate(store.records(), start=1):
+    records = list(store.records())
+    for record in records:
         drawn = store.drawn(record["key"])
         table.add_row(
             record["key"],
@@ -211,7 +221,7 @@ def runs(
             f"{record['train_seconds']:.0f}",
             time.strftime("%Y-%m-%d %H:%M", time.localtime(record["finished"])),
         )
-    table.caption = f"{number} runs; samples: any = the distribution itself is kept"
+    table.caption = f"{len(records)} runs; samples: any = the distribution itself is kept"
     common.console.print(table)
 
 

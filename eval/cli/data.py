@@ -124,5 +124,3 @@ def data_info(data: Data = "landscape") -> None:
     table.add_row(*(f"{count:,}" for count in training_set.class_counts))
     common.console.print(table)
     common.say(f"sha256 {training_set.sha256}")
-
-

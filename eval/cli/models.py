@@ -116,8 +116,8 @@ def sample(
     import numpy as np
 
     from eval.judge import load_judge
+    from eval.metrics import check_n_samples
     from eval.scoring import draw_unique, draw_valid, sample_table
-    from eval.study.plan import check_n_samples
 
     check_target_class(target_class)
     check_n_samples(n_samples)
@@ -216,7 +216,7 @@ def _score_agent(
 ) -> tuple[str, Any, Any]:
     """Name, score and exact score of an agent."""
     from eval.exact import evaluate
-    from eval.study.plan import check_n_samples
+    from eval.metrics import check_n_samples
 
     number = 10_000 if n_samples is None else n_samples
     check_n_samples(number)
@@ -247,7 +247,7 @@ def _score_table(
         table.add_column("exact", justify="right")
     scores = [result] if exact is None else [result, exact]
     for key, metric in METRICS.items():
-        table.add_row(metric.title, *(metric.value(one.metrics[key]) for one in scores))
+        table.add_row(metric.title, *(metric.show(one.metrics[key]) for one in scores))
     table.add_row("valid", *(f"{one.valid_fraction * 100:.2f} %" for one in scores))
     for title in ("novel", "rediscovered", "repeated"):
         table.add_row(title, *(f"{getattr(one, title):,.0f}" for one in scores))
@@ -273,7 +273,7 @@ def solve(
     """Solve the environment exactly: what an agent that learned everything would draw."""
     from eval.exact import exact_table, solve_class
     from eval.judge import load_judge
-    from eval.study.plan import check_n_samples
+    from eval.metrics import check_n_samples
 
     check_n_samples(n_samples)
     target = check_target(out, overwrite=overwrite, kind="file") if out else None
@@ -304,7 +304,7 @@ def frontier(
     """Precision against coverage of trained agents as beta varies, exactly and without training again."""
     from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
     from eval.judge import load_judge
-    from eval.study.plan import check_n_samples
+    from eval.metrics import check_n_samples
 
     check_target_class(target_class)
     check_n_samples(n_samples)

@@ -7,24 +7,21 @@ one that outlives its master can harm nothing.
 from __future__ import annotations
 
 import os
-import platform
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import loky
 import numpy as np
 
 from elpa_env.files import write_text
 from elpa_env.sampler import ExactSampler, Sampler, access_of
 from elpa_env.training import TrainingSet
+from eval.provenance import hardware, versions
 from eval.scoring import count_samples
 from eval.study.plan import Run, hyperparameters
 from eval.study.registry import Task, TrainedSampler
@@ -197,19 +194,3 @@ def end_with(master: int) -> None:
 
     if os.getpid() != master:
         threading.Thread(target=watch, daemon=True).start()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    packages = ("elpasolite", "numpy", "torch", "stable-baselines3", "gymnasium", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def hardware(device: str) -> dict[str, Any]:
-    """What a result was computed on."""
-    return {
-        "device": device,
-        "machine": platform.machine(),
-        "system": sys.platform,
-        "cpus": loky.cpu_count(),
-    }

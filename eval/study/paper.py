@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from eval.metrics import METRICS
+from eval.metrics import PAPER_METRICS
 
 
 class Figure(NamedTuple):
@@ -25,8 +25,7 @@ class Figure(NamedTuple):
 
 
 def _column(*figures: tuple[float, float]) -> dict[str, Figure]:
-    keys = [key for key, metric in METRICS.items() if metric.in_paper]
-    return {key: Figure(*figure) for key, figure in zip(keys, figures, strict=True)}
+    return {key: Figure(*figure) for key, figure in zip(PAPER_METRICS, figures, strict=True)}
 
 
 TABLES: Final[dict[int, dict[str, dict[str, Figure]]]] = {

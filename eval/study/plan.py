@@ -15,6 +15,7 @@ from elpa_env.files import sha256
 from elpa_env.sampler import Preset
 from elpa_env.training import TrainingSet, load_training_set
 from eval.judge import load_judge
+from eval.metrics import check_n_samples
 from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_spec
 from eval.study.store import key_of
 
@@ -223,12 +224,6 @@ def plain(value: Any) -> Any:
 def is_agent_file(model: str) -> bool:
     """Whether a model of a plan is an agent's file."""
     return model.endswith(".zip")
-
-
-def check_n_samples(n_samples: int) -> None:
-    """Raise InputError unless so many samples can be drawn and counted."""
-    if not 1 <= n_samples < 1 << 63:
-        raise InputError(f"the number of samples must be at least 1 and below 2^63, got {n_samples}")
 
 
 def check_device(device: str) -> None:

@@ -12,8 +12,8 @@ named, or through `register_model`. It needs
         def fit(self, training_set, *, target_class, progress=None): ...
         def sample(self, n, *, target_class, seed=None): ...  # (n, 8) digits, see elpa_env.Sampler
 
-and may have ``distribution(target_class)``, see `elpa_env.ExactSampler`, and ``save(path)`` with a class method
-``load(path, device=...)``, without which it is trained again when another number of samples is wanted.
+and may have ``distribution(target_class)``, see `elpa_env.ExactSampler`, and ``save(path)`` with a class
+method ``load(path, device=...)``, without which it is trained again when another number of samples is wanted.
 """
 
 from __future__ import annotations
@@ -170,9 +170,7 @@ def _offline(name: str, title: str, config: DQNConfig, paper: DQNConfig | None =
     return ModelSpec(name, title, _train_dqn, presets, ".zip", _load_agent, cost=3)
 
 
-def _online(
-    name: str, title: str, config: OnlineConfig, train: Callable[[Task], AgentSampler]
-) -> ModelSpec:
+def _online(name: str, title: str, config: OnlineConfig, train: Callable[[Task], AgentSampler]) -> ModelSpec:
     """A DQN that acts."""
     reward_model = replace(config.reward_model, n_updates=1_000)
     quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)

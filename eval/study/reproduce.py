@@ -212,8 +212,8 @@ def _model_rows(spec: TableSpec, groups: Mapping[str, Sequence[Scored]]) -> Iter
             f"{title} {metric.heading}",
             _paper(spec, target.model, metric),
             _range(target, metric),
-            metric.figure(*figure),
-            verdict(figure.mean, target.low, target.high, lambda v, m=metric: m.figure(v, math.nan)),
+            metric.show_mean(*figure),
+            verdict(figure.mean, target.low, target.high, metric.show_mean),
         )
 
 
@@ -221,14 +221,14 @@ def _paper(spec: TableSpec, model: str, metric: Metric) -> str:
     """The paper's figure of a model; of one that it does not have that of its rival, and its name."""
     figures = TABLES[spec.target_class]
     if model in figures:
-        return metric.paper(*figures[model][metric.key])
+        return metric.show_paper(*figures[model][metric.key])
     best = min if metric.better == "lower" else max
     rival = spec.rival or best(figures, key=lambda name: figures[name][metric.key].mean)
-    return f"{metric.paper(*figures[rival][metric.key])} ({MODELS[rival].title})"
+    return f"{metric.show_paper(*figures[rival][metric.key])} ({MODELS[rival].title})"
 
 
 def _range(target: Target, metric: Metric) -> str:
-    low, high = (metric.figure(value, math.nan) for value in (target.low, target.high))
+    low, high = (metric.show_mean(value, math.nan) for value in (target.low, target.high))
     if math.isinf(target.low):
         return f"<= {high}"
     if math.isinf(target.high):

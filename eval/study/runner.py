@@ -1,7 +1,7 @@
 """Making the runs that a plan lacks: on the cores of this machine, or on a Dask cluster.
 
-Both are reached through executors of `concurrent.futures`: loky's processes here, Dask's scheduler there. This
-process alone owns the store. Before it hands out a run it takes the lock of that run, so that two
+Both are reached through executors of `concurrent.futures`: loky's processes here, Dask's scheduler there.
+This process alone owns the store. Before it hands out a run it takes the lock of that run, so that two
 processes on one store share the work and train nothing twice.
 """
 
@@ -45,6 +45,10 @@ class Workers:
     jobs: int = 1
     cluster: str = ""
 
+    def at_most(self, runs: int) -> Workers:
+        """No more processes than there are runs."""
+        return Workers(min(self.jobs, runs), self.cluster)
+
 
 def run_plan(
     plan: Plan,
@@ -76,7 +80,7 @@ def run_plan(
     todo = [run for run in runs if retrain or not is_complete(store, run, plan.n_samples)]
     if todo:
         todo.sort(key=lambda run: -run.spec.cost)
-        workers = Workers(min(workers.jobs, len(todo)), workers.cluster)
+        workers = workers.at_most(len(todo))
         with _progress(console, todo, workers) as show, _executor(workers) as (executor, slots):
             _Dispatch(plan, training_sets, store, executor, slots, show, retrain).make(todo)
     return runs
@@ -220,11 +224,11 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
         InputError: Dask is not installed, or no scheduler answers.
     """
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise InputError("--cluster needs Dask: pip install 'elpasolite[cluster]'") from error
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"--cluster {address}: no Dask scheduler answers there") from error
     try:

@@ -17,7 +17,7 @@ from elpa_env.files import write_text
 from elpa_env.training import TrainingSet
 from eval.figures import draw_sizes
 from eval.metrics import METRICS, coverage_ceiling
-from eval.study.job import hardware, versions
+from eval.provenance import hardware, versions
 from eval.study.plan import Plan
 from eval.study.study import View, summarise
 from eval.study.views import write_table
@@ -104,7 +104,7 @@ def _table(sizes: Mapping[int, View], titles: Mapping[str, str]) -> Table:
         for name, title in titles.items():
             for judge in view.judges:
                 summary = summarise(view.groups[judge.name][name])
-                cells = [metric.figure(*summary[key]) for key, metric in METRICS.items()]
+                cells = [metric.show_mean(*summary[key]) for key, metric in METRICS.items()]
                 judges = [escape(judge.name)] if several else []
                 table.add_row(f"{size:,}", escape(title), *judges, *cells)
     return table

@@ -11,10 +11,10 @@
     results/training_sets/<hash>.npz    the rows that runs were trained on
     results/locks/<key>.lock            held while a process trains that run
 
-A run is written beside its place and moved there when it is complete, so that a killed process leaves nothing
-that could be taken for a run. A folder counts as a run only if what stands in its ``run.json`` hashes to the
-key in its name. Nothing here deletes a run; `Store.add` replaces one only when it was trained again on purpose.
-Stores of several machines can be copied into each other.
+A run is written beside its place and moved there when it is complete, so that a killed process leaves
+nothing that could be taken for a run. A folder counts as a run only if what stands in its ``run.json`` hashes
+to the key in its name. Nothing here deletes a run; `Store.add` replaces one only when it was trained again on
+purpose. Stores of several machines can be copied into each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_folder, atomic_path, sha256, write_text
+from elpa_env.files import atomic_folder, sha256, write_bytes, write_text
 from elpa_env.training import TrainingSet
 
 FORMAT: Final = 1
@@ -350,12 +350,6 @@ class Store:
 def draws_name(n_samples: int) -> str:
     """Name of the file with what a run drew in so many valid samples."""
     return f"draws-{n_samples}.npz"
-
-
-def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file, all or nothing."""
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(data)
 
 
 _FIELDS: Final[dict[str, type | tuple[type, ...]]] = {

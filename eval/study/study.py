@@ -59,7 +59,11 @@ class Study:
 
     def save(self, store: Store) -> None:
         """Make this the study that the store's folder shows."""
-        content = {"schema_version": SCHEMA_VERSION, "name": self.name, "parts": [asdict(p) for p in self.parts]}
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "parts": [asdict(p) for p in self.parts],
+        }
         write_text(store.folder / _FILE, json.dumps(content, indent=1) + "\n")
 
     @classmethod
@@ -96,9 +100,7 @@ def _plan(content: Mapping[str, Any]) -> Plan:
     return Plan(**{**content, **lists})
 
 
-def make_part(
-    plan: Plan, store: Store, workers: Workers, *, console: Console, retrain: bool = False
-) -> Part:
+def make_part(plan: Plan, store: Store, workers: Workers, *, console: Console, retrain: bool = False) -> Part:
     """Make what a plan lacks in a store."""
     training_sets = plan.training_sets()
     runs = run_plan(plan, training_sets, store, workers, console=console, retrain=retrain)

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from eval.metrics import METRICS, Metric, coverage_ceiling
+from eval.metrics import METRICS, coverage_ceiling
 from eval.study.paper import TABLE_SAMPLES, TABLES
 from eval.study.registry import REFERENCES
 from eval.study.scores import Scored
@@ -58,10 +58,12 @@ def _column_table(view: View, names: Sequence[str]) -> Table:
         for number, judge in enumerate(view.judges):
             heading = metric.heading if number == 0 else f"  {judge.name} judge"
             groups = view.groups[judge.name]
-            cells = [metric.figure(*summarise(groups[name])[key]) if name in groups else "" for name in names]
+            cells = [
+                metric.show_mean(*summarise(groups[name])[key]) if name in groups else "" for name in names
+            ]
             table.add_row(escape(heading), *cells)
         if metric.in_paper and any(name in paper for name in names):
-            cells = [metric.paper(*paper[name][key]) if name in paper else "" for name in names]
+            cells = [metric.show_paper(*paper[name][key]) if name in paper else "" for name in names]
             table.add_row("  paper", *cells, style="dim")
     table.add_section()
     groups = _any_judge(view)
@@ -78,7 +80,8 @@ def _row_table(view: View) -> Table:
     if several:
         table.add_column("judge", no_wrap=True)
     further = [title.replace(" queries", "\nqueries").replace(" / ", "\n/ ") for title in FURTHER]
-    for title in [*(metric.short for metric in METRICS.values()), *further]:
+    metrics = [metric.short_heading.replace(", ", "\n").replace(" / ", "\n/ ") for metric in METRICS.values()]
+    for title in [*metrics, *further]:
         table.add_column(title, justify="right", no_wrap=True)
     for name, title in view.titles().items():
         for judge in view.judges:
@@ -86,7 +89,7 @@ def _row_table(view: View) -> Table:
             if group is None:
                 continue
             summary = summarise(group)
-            cells = [metric.figure(*summary[key]) for key, metric in METRICS.items()]
+            cells = [metric.show_mean(*summary[key]) for key, metric in METRICS.items()]
             judges = [escape(judge.name)] if several else []
             table.add_row(escape(title), *judges, *cells, *(value(group) for value in FURTHER.values()))
     return table
@@ -183,11 +186,7 @@ def _glossary(view: View) -> list[str]:
             chosen.setdefault(word, []).append(names[name])
     if chosen:
         lines.append(
-            "hyperparameters chosen by " + "; ".join(f"{word}: {', '.join(who)}" for word, who in chosen.items())
+            "hyperparameters chosen by "
+            + "; ".join(f"{word}: {', '.join(who)}" for word, who in chosen.items())
         )
     return lines
-
-
-def one_decimal(metric: Metric, value: float) -> str:
-    """A metric's value as it stands in comparisons."""
-    return metric.figure(value, float("nan"))

@@ -15,9 +15,10 @@ from elpa_env.files import write_text
 from elpa_env.training import TrainingSet
 from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models, energy_histogram
 from eval.judge import Judge
-from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
+from eval.metrics import coverage_ceiling, element_distribution, js_distance
+from eval.provenance import hardware, versions
 from eval.scoring import sample_table
-from eval.study.job import MAX_KEPT, hardware, versions
+from eval.study.job import MAX_KEPT
 from eval.study.paper import TABLE_SAMPLES, TABLES
 from eval.study.scores import Scored, drawn
 from eval.study.store import Store
@@ -173,9 +174,7 @@ def _elements(
     found = {"full class": element_distribution(judge.table_class == target_class)}
     in_class = training_set.index[training_set.energy_class == target_class]
     if len(in_class):
-        found["training set"] = element_distribution(
-            np.bincount(in_class, minlength=len(judge.table_class))
-        )
+        found["training set"] = element_distribution(np.bincount(in_class, minlength=len(judge.table_class)))
     return found | {run.title: run.elements for run in first.values()}
 
 
@@ -183,9 +182,7 @@ def training_js_distance(training_set: TrainingSet, target_class: int, judge: Ju
     """JS distance of a class in the training set to the full class (Fig. 2 of the paper)."""
     in_class = training_set.index[training_set.energy_class == target_class]
     counts = np.bincount(in_class, minlength=len(judge.table_class))
-    return js_distance(
-        element_distribution(counts), element_distribution(judge.table_class == target_class)
-    )
+    return js_distance(element_distribution(counts), element_distribution(judge.table_class == target_class))
 
 
 def _plain(judge: Judge) -> str:
