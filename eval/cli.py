@@ -266,6 +266,7 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw valid samples from a trained model, with energy, class and novelty."""
+    from eval.judge import load_judge
     from eval.scoring import draw_unique, draw_valid, sample_table
 
     check_target_class(target_class)
@@ -282,7 +283,7 @@ def sample(
             index = draw_unique(sampler, n_samples, **draw)
         else:
             index = np.concatenate([chunk for chunk, _ in draw_valid(sampler, n_samples, **draw)])
-    table = sample_table(index, training_set=training_set)
+    table = sample_table(index, judge=load_judge(), training_set=training_set)
     write_text(out, table.to_csv(index=False))
     kind = "different compositions" if unique else "samples"
     _print(f"{n_samples:,} {kind}: {out}; novelty against: {training_set.name}")
@@ -318,6 +319,7 @@ def score(
 ) -> None:
     """Score samples that anybody's model made, or an agent that Stable-Baselines3 saved."""
     from eval.exact import evaluate
+    from eval.judge import load_judge
     from eval.samples_csv import read_samples
     from eval.scoring import count_chunks, score_tally
 
@@ -331,10 +333,14 @@ def score(
     if out:
         _check_free(out, overwrite, file=True)
     training_set = _training_set(data, augment=True)
+    judge = load_judge()
     if file is not None:
         name, exact = file.name, None
         result = score_tally(
-            count_chunks(read_samples(file)), target_class=target_class, training_set=training_set
+            count_chunks(read_samples(file)),
+            judge=judge,
+            target_class=target_class,
+            training_set=training_set,
         )
     else:
         number = 10_000 if n_samples is None else n_samples
@@ -346,6 +352,7 @@ def score(
             found = evaluate(
                 sampler,
                 number,
+                judge=judge,
                 target_class=target_class,
                 seed=first,
                 training_set=training_set,
@@ -359,6 +366,7 @@ def score(
             "file": name,
             "target_class": target_class,
             "training_set": {"name": training_set.name, "sha256": training_set.sha256},
+            "judged_by": judge.record(),
             **result.as_dict(),
             "exact": None if exact is None else exact.as_dict(),
         }
@@ -367,10 +375,9 @@ def score(
 
 def _score_table(name: str, result: Any, exact: Any, target_class: int, training_set: str) -> Table:
     """A score as a table, what was sampled beside what is exact if that is known."""
-    from eval.exact import format_metric
     from eval.metrics import METRICS
 
-    caption = f"novelty against: {training_set}"
+    caption = f"judge: {escape(result.judge)}; novelty against: {training_set}"
     if exact is not None:
         caption += "\nexact: from the distribution; coverages and counts are expected ones"
     table = Table(
@@ -383,8 +390,8 @@ def _score_table(name: str, result: Any, exact: Any, target_class: int, training
     if exact is not None:
         table.add_column("exact", justify="right")
     scores = [result] if exact is None else [result, exact]
-    for key, title in METRICS.items():
-        table.add_row(title, *(format_metric(key, one.metrics[key]) for one in scores))
+    for key, metric in METRICS.items():
+        table.add_row(metric.title, *(metric.show(one.metrics[key]) for one in scores))
     table.add_row("valid", *(f"{one.valid_fraction * 100:.2f} %" for one in scores))
     for title in ("novel", "rediscovered", "repeated"):
         table.add_row(title, *(f"{getattr(one, title):,.0f}" for one in scores))
@@ -409,11 +416,14 @@ def solve(
 ) -> None:
     """Solve the environment exactly: what an agent that learned everything would draw."""
     from eval.exact import exact_table, solve_class
+    from eval.judge import load_judge
 
     _at_least("--n-samples", n_samples, 1)
     if out:
         _check_free(out, overwrite, file=True)
-    record = solve_class(target_class, beta=beta, gamma=gamma, n_samples=n_samples, masking=masking)
+    record = solve_class(
+        target_class, judge=load_judge(), beta=beta, gamma=gamma, n_samples=n_samples, masking=masking
+    )
     console.print(exact_table(record))
     if out:
         write_text(out, json.dumps(record, indent=1))
@@ -438,6 +448,7 @@ def frontier(
 ) -> None:
     """Precision against coverage of trained agents as beta varies, exactly and without training again."""
     from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
+    from eval.judge import load_judge
 
     check_target_class(target_class)
     _at_least("--n-samples", n_samples, 1)
@@ -448,6 +459,7 @@ def frontier(
         record = sweep_agents(
             samplers,
             values,
+            judge=load_judge(),
             target_class=target_class,
             n_samples=n_samples,
             reference=reference,

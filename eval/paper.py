@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from eval.metrics import PAPER_METRICS
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -20,9 +22,7 @@ class Figure:
 
 
 def _column(*figures: tuple[float, float]) -> dict[str, Figure]:
-    from eval.metrics import METRICS
-
-    return {key: Figure(*figure) for key, figure in zip(METRICS, figures, strict=True)}
+    return {key: Figure(*figure) for key, figure in zip(PAPER_METRICS, figures, strict=True)}
 
 
 TABLES: Final[dict[int, dict[str, dict[str, Figure]]]] = {

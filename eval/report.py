@@ -13,10 +13,10 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from elpa_env.files import write_text
-from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
 from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models, energy_histogram
-from eval.metrics import METRICS, coverage_ceiling, element_distribution, js_distance
+from eval.judge import load_judge
+from eval.metrics import METRICS, PAPER_METRICS, coverage_ceiling, element_distribution, js_distance
 from eval.models import model_spec, short_name
 from eval.paper import TABLE_SAMPLES, TABLES, Figure
 from eval.run import Plan, hardware, versions
@@ -32,7 +32,7 @@ _MANY: Final = 10
 
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Mean and standard deviation of the five metrics over the seeds."""
+    """Mean and standard deviation of the metrics over the seeds."""
     values = {key: [result["score"][key] for result in results] for key in METRICS}
     return {
         key: Figure(float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
@@ -50,20 +50,17 @@ def by_model(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
 
 def format_figure(key: str, figure: Figure) -> str:
     """``83.2 ± 0.8`` in percent, a distance as ``0.163 ± 0.004``; no ± for a single seed."""
-    factor, digits = (1, 3) if key == "js_distance" else (100, 1)
-    text = f"{figure.mean * factor:.{digits}f}"
-    return text if np.isnan(figure.std) else f"{text} ± {figure.std * factor:.{digits}f}"
+    return METRICS[key].show_mean(figure.mean, figure.std)
 
 
 def format_paper(key: str, figure: Figure) -> str:
     """The paper's own rounding: ``83 ± 1``, ``0.16 ± 0.01``."""
-    factor, digits = (1, 2) if key == "js_distance" else (100, 0)
-    return f"{figure.mean * factor:.{digits}f} ± {figure.std * factor:.{digits}f}"
+    return METRICS[key].show_paper(figure.mean, figure.std)
 
 
 def metric_title(key: str) -> str:
     """The paper's name of a metric, with its unit."""
-    return METRICS[key] + ("" if key == "js_distance" else " / %")
+    return METRICS[key].heading
 
 
 def comparison(
@@ -99,9 +96,9 @@ def _comparison_table(
     summaries = {name: summarise(group) for name, group in groups.items()}
     for key in METRICS:
         table.add_row(
-            _short_title(key), *(format_figure(key, summary[key]) for summary in summaries.values())
+            METRICS[key].short_heading, *(format_figure(key, summary[key]) for summary in summaries.values())
         )
-        if any(name in paper for name in groups):
+        if METRICS[key].in_paper and any(name in paper for name in groups):
             cells = [format_paper(key, paper[name][key]) if name in paper else "" for name in groups]
             table.add_row("  paper", *cells, style="dim")
     table.add_section()
@@ -111,7 +108,7 @@ def _comparison_table(
 
 
 def _row_table(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
-    """A row a model: the five metrics, then what it saw and what it cost."""
+    """A row a model: the paper's five metrics, then what it saw and what it cost."""
     table = Table(caption_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     further = [title.replace(" queries", "\nqueries").replace(" / ", "\n/ ") for title in _FURTHER]
@@ -119,14 +116,9 @@ def _row_table(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for name, group in groups.items():
         summary = summarise(group)
-        cells = [format_figure(key, summary[key]) for key in METRICS]
+        cells = [format_figure(key, summary[key]) for key in PAPER_METRICS]
         table.add_row(model_spec(name).title, *cells, *(value(group) for value in _FURTHER.values()))
     return table
-
-
-def _short_title(key: str) -> str:
-    """The paper's name of a metric for a narrow column."""
-    return metric_title(key).replace(" (right class)", "").replace(" (neigh. class)", ", neigh.")
 
 
 def _mean(group: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -172,11 +164,12 @@ def _caption(plan: Plan) -> str:
 
 def _reference_caption(plan: Plan) -> str:
     """What the results can be held against: the ceiling of coverage, and the exact solutions if shown."""
-    members = int(load_landscape().class_counts[plan.target_class])
+    judge = load_judge()
+    members = int(judge.class_counts[plan.target_class])
     ceiling = coverage_ceiling(members, plan.n_samples) * 100
     text = (
-        f"independent samples, {plan.n_samples:,} of them, cover at most {ceiling:.1f} % of the {members:,} "
-        f"compositions of class {plan.target_class} on average"
+        f"judge: {judge.name}; independent samples, {plan.n_samples:,} of them, cover at most "
+        f"{ceiling:.1f} % of the {members:,} compositions of class {plan.target_class} on average"
     )
     if any(name.startswith("optimal-") for name in plan.models):
         text += "; optimal: exact solutions that see the landscape"
@@ -198,7 +191,7 @@ def write_results(
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         text = comparison(plan, results, training_set, width=_FILE_WIDTH)
         Console(file=file, width=_FILE_WIDTH).print(text)
-    landscape = load_landscape()
+    judge = load_judge()
     first = {name: group[0] for name, group in by_model(results).items()}
     caption = f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; trained on: {training_set.name}"
     draw_energies(
@@ -209,7 +202,7 @@ def write_results(
         caption=caption,
     )
     summaries = {name: summarise(group) for name, group in by_model(results).items()}
-    members = int(landscape.class_counts[plan.target_class])
+    members = int(judge.class_counts[plan.target_class])
     draw_models(
         folder / "figure_models.png",
         {
@@ -231,10 +224,10 @@ def write_results(
         caption=f"mean over seeds {', '.join(map(str, plan.seeds))}; trained on: {training_set.name}",
     )
     in_class = training_set.index[training_set.energy_class == plan.target_class]
-    reference = element_distribution(landscape.table_class == plan.target_class)
+    reference = element_distribution(judge.table_class == plan.target_class)
     distributions = {"full class": reference}
     if len(in_class):
-        counts = np.bincount(in_class, minlength=len(landscape.table_class))
+        counts = np.bincount(in_class, minlength=len(judge.table_class))
         distributions["training set"] = element_distribution(counts)
     for name, result in first.items():
         distributions[model_spec(name).title] = np.array(result["element_distribution"])
@@ -248,14 +241,13 @@ def write_results(
 
 def training_js_distance(training_set: TrainingSet, target_class: int) -> float:
     """JS distance of a class in the training set to the full class (Fig. 2 of the paper)."""
-    table_class = load_landscape().table_class
+    table_class = load_judge().table_class
     in_class = training_set.index[training_set.energy_class == target_class]
     counts = np.bincount(in_class, minlength=len(table_class))
     return js_distance(element_distribution(counts), element_distribution(table_class == target_class))
 
 
 def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: TrainingSet) -> dict[str, Any]:
-    landscape = load_landscape()
     models = {
         short_name(name): {
             "title": model_spec(name).title,
@@ -281,10 +273,7 @@ def _record(plan: Plan, results: Sequence[dict[str, Any]], training_set: Trainin
             "class_counts": training_set.class_counts.tolist(),
             "js_distance_to_full_class": _finite(training_js_distance(training_set, plan.target_class)),
         },
-        "landscape": {
-            "sha256": landscape.provenance["sha256"],
-            "class_counts": landscape.class_counts[1:].tolist(),
-        },
+        "judge": load_judge().record(),
         "models": models,
         "versions": versions(),
         "hardware": hardware(plan.device),

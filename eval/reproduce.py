@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from elpa_env.files import write_text
-from elpa_env.landscape import held_out_error, load_landscape
+from elpa_env.landscape import held_out_error
 from elpa_env.training import TrainingSet, load_training_set
+from eval.judge import load_judge
 from eval.metrics import METRICS
 from eval.models import MODELS
 from eval.paper import TABLES, Figure
@@ -243,8 +244,8 @@ def _paper(spec: TableSpec, model: str, key: str) -> str:
     figures = TABLES[spec.target_class]
     if model in figures:
         return format_paper(key, figures[model][key])
-    best = min if key == "js_distance" else max
-    rival = spec.rival or best(figures, key=lambda name: figures[name][key].mean)
+    best = METRICS[key].best(figure[key].mean for figure in figures.values())
+    rival = spec.rival or next(name for name, figure in figures.items() if figure[key].mean == best)
     return f"{format_paper(key, figures[rival][key])} ({MODELS[rival].title})"
 
 
@@ -266,7 +267,7 @@ def _data_rows(training_set: TrainingSet, data: str) -> Iterator[tuple[str, ...]
         " ".join(map(str, counts)),
         "reached" if counts == _TRAINING_COUNTS else "different",
     )
-    members = load_landscape().class_counts
+    members = load_judge().class_counts
     paper = {1: 3757, 2: 20097, 5: 907094}
     for target_class, count in _LANDSCAPE_COUNTS.items():
         value = int(members[target_class])
@@ -287,7 +288,7 @@ def _data_rows(training_set: TrainingSet, data: str) -> Iterator[tuple[str, ...]
     )
     distance = training_js_distance(training_set, 1)
     yield (
-        f"{METRICS['js_distance']}, training class 1 to full class 1",
+        f"{METRICS['js_distance'].title}, training class 1 to full class 1",
         "0.236",
         "0.233 to 0.239",
         f"{distance:.4f}",

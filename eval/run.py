@@ -22,10 +22,10 @@ from rich.console import Console
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.files import sha256, write_text
-from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet, load_training_set
 from eval.exact import evaluate
 from eval.figures import energy_histogram
+from eval.judge import load_judge
 from eval.metrics import element_distribution
 from eval.models import (
     MODELS,
@@ -152,9 +152,11 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
     access = access_of(sampler, training_set)
     trained = time.perf_counter()
     sample_seed = int(np.random.SeedSequence([seed, plan.target_class]).generate_state(1)[0])
+    judge = load_judge()
     found = evaluate(
         sampler,
         plan.n_samples,
+        judge=judge,
         target_class=plan.target_class,
         seed=sample_seed,
         training_set=training_set,
@@ -162,9 +164,8 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         progress=_reporter(folder, name, "sampling"),
     )
     sampled = time.perf_counter()
-    landscape = load_landscape()
     unique = np.flatnonzero(found.tally.counts)
-    table = sample_table(found.kept, training_set=training_set)
+    table = sample_table(found.kept, judge=judge, training_set=training_set)
     write_text(folder / samples_file(model, seed, plan.seeds), table.to_csv(index=False))
     if spec.suffix and isinstance(sampler, TrainedSampler):
         sampler.save(folder / "models" / f"{name}{spec.suffix}")
@@ -180,7 +181,7 @@ def run_job(plan: Plan, model: str, seed: int, folder: Path) -> dict[str, Any]:
         "sample_seconds": round(sampled - trained, 2),
         "samples_in_csv": len(found.kept),
         "element_distribution": element_distribution(found.tally.counts).round(6).tolist(),
-        "unique_energy_histogram": energy_histogram(landscape.energy(unique)).tolist(),
+        "unique_energy_histogram": energy_histogram(judge.energy(unique)).tolist(),
     }
     write_text(folder / "jobs" / f"{name}.json", json.dumps(result))
     return result
@@ -271,7 +272,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "seeds": list(plan.seeds),
         "configs": configs,
-        "landscape": load_landscape().provenance["sha256"],
+        "judge": load_judge().sha256,
         "versions": versions(),
     }
 

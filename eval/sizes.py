@@ -15,9 +15,9 @@ from rich.table import Table
 
 from elpa_env.errors import InputError
 from elpa_env.files import write_text
-from elpa_env.landscape import load_landscape
 from elpa_env.training import TrainingSet
 from eval.figures import draw_sizes
+from eval.judge import load_judge
 from eval.metrics import METRICS, coverage_ceiling
 from eval.models import MODELS
 from eval.report import by_model, format_figure, metric_title, summarise
@@ -84,7 +84,7 @@ def run_sizes(
         MODELS[name].title: {key: [_figure(results[size], name, key) for size in results] for key in SHOWN}
         for name in plan.models
     }
-    members = int(load_landscape().class_counts[plan.target_class])
+    members = int(load_judge().class_counts[plan.target_class])
     draw_sizes(
         folder / "figure_sizes.png",
         list(results),

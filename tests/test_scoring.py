@@ -48,18 +48,18 @@ def test_a_hopeless_sampler_is_given_up():
         list(draw_valid(Scripted([INVALID]), 0, target_class=1, seed=0))
 
 
-def test_score_by_hand(small_set, landscape):
+def test_score_by_hand(small_set, landscape, judge):
     known = small_set.index[small_set.energy_class == 1][:2]
     new = np.setdiff1d(landscape.members(1), small_set.index)[:3]
     tally = count_chunks([np.concatenate([known, new]), new[:2], np.array([-1, -1])])
-    score = score_tally(tally, target_class=1, training_set=small_set)
+    score = score_tally(tally, judge=judge, target_class=1, training_set=small_set)
     assert (score.n_valid, score.n_raw, score.valid_fraction) == (7, 9, 7 / 9)
     assert (score.novel, score.rediscovered, score.repeated) == (3, 2, 2)
     assert score.metrics["precision"] == pytest.approx((landscape.energy_class(known) == 1).sum() / 7 + 5 / 7)
-    without = score_tally(tally, target_class=1)
+    without = score_tally(tally, judge=judge, target_class=1)
     assert without.novel is None
     with pytest.raises(InputError, match="no valid composition"):
-        score_tally(Tally(), target_class=1)
+        score_tally(Tally(), judge=judge, target_class=1)
 
 
 def test_chunks_do_not_matter(landscape):
@@ -77,10 +77,10 @@ def test_chunks_do_not_matter(landscape):
     np.testing.assert_array_equal(whole.counts, np.bincount(index[index >= 0], minlength=space.N_TABLE))
 
 
-def test_sample_table(small_set, landscape):
+def test_sample_table(small_set, landscape, judge):
     known = small_set.index[:1]
     new = np.setdiff1d(landscape.members(5), small_set.index)[:1]
-    table = sample_table(np.concatenate([new, known, new, known]), training_set=small_set)
+    table = sample_table(np.concatenate([new, known, new, known]), judge=judge, training_set=small_set)
     assert table["status"].tolist() == ["novel", "rediscovered", "repeated", "repeated"]
     assert table["energy_class"].tolist()[0] == 5
     np.testing.assert_array_equal(
