@@ -273,6 +273,11 @@ def swap_ab(index: ArrayLike) -> NDArray[np.int64]:
     return elements_to_index(index_to_elements(index)[:, [1, 0, 2, 3]])
 
 
+def mirrored(table: NDArray[Any]) -> NDArray[Any]:
+    """(39^4,) values of every table entry's A/B mirror image."""
+    return table.reshape(TABLE_SHAPE).swapaxes(0, 1).ravel()
+
+
 def index_to_compound(index: ArrayLike) -> NDArray[np.int64]:
     """(n,) compound of (n,) index: the same number for a composition and its A/B mirror image.
 

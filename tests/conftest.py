@@ -10,11 +10,18 @@ import pytest
 from elpa_env import TrainingSet, load_landscape, load_training_set
 from elpa_env.dft import DATA_DIR_VARIABLE, DFT_FILES
 from elpa_env.sampler import Preset
+from eval.judge import load_judge
 
 
 @pytest.fixture(scope="session")
 def landscape():
     return load_landscape()
+
+
+@pytest.fixture(scope="session")
+def judge():
+    """The paper's."""
+    return load_judge()
 
 
 @pytest.fixture(scope="session")

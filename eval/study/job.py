@@ -19,20 +19,26 @@ from typing import Any, Final
 import numpy as np
 
 from elpa_env.files import write_text
-from elpa_env.sampler import ExactSampler, Sampler, access_of
+from elpa_env.sampler import ExactSampler, Progress, Sampler, access_of
 from elpa_env.training import TrainingSet
+from eval.judge import load_judge
 from eval.provenance import hardware, versions
 from eval.scoring import count_samples
 from eval.study.plan import Run, hyperparameters
 from eval.study.registry import Task, TrainedSampler
-from eval.study.store import DISTRIBUTION, Draws, RunResult, distribution_to_bytes, draws_name, now
+from eval.study.scores import MAX_KEPT, Samples, draw_seed, figures, figures_name
+from eval.study.store import (
+    DISTRIBUTION,
+    Draws,
+    RunResult,
+    distribution_from_bytes,
+    distribution_to_bytes,
+    draws_name,
+    now,
+)
 
-MAX_KEPT: Final = 1_000_000
-"""Samples kept in the order drawn; of a larger number the first million."""
 POLL: Final = 0.2
 """Seconds between two reports of progress."""
-_DRAWS: Final = 1 << 20
-"""Spawn key of the draws, which no model's own streams reach."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Job:
         run: what to train.
         training_set: all that it may see.
         n_samples: valid samples to draw, unless the model states its distribution.
+        judges: who scores what is drawn.
         checkpoint: of a run that is trained and has to draw again; None trains.
         record: of that run.
         progress: folder for reports of progress, on this machine; "" for none.
@@ -51,52 +58,57 @@ class Job:
     run: Run
     training_set: TrainingSet
     n_samples: int
+    judges: tuple[str, ...] = ()
     checkpoint: bytes | None = None
     record: dict[str, Any] | None = None
     progress: str = ""
 
 
-def draw_seed(seed: int, target_class: int) -> int:
-    """Seed of the draws of a run; it shares nothing with those of its training."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(_DRAWS, target_class))
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
 def execute(job: Job) -> RunResult:
-    """Train a model, or load it, and draw from it; with one thread, and the caller's number given back."""
+    """Train a model or load it, draw from it, score it; with one thread, the caller's number given back."""
     with _one_thread():
-        run, spec = job.run, job.run.spec
-        report = _reporter(job)
-        started = time.perf_counter()
+        spec, report = job.run.spec, _reporter(job)
+        files: dict[str, bytes] = {}
         if job.checkpoint is None:
-            chosen = hyperparameters(run.model, run.preset)
-            task = Task(
-                None if chosen is None else chosen.config,
-                job.training_set,
-                run.target_class,
-                run.seed,
-                run.device,
-                report("training"),
-                run.judge,
-            )
-            sampler = spec.train(task)
+            started = time.perf_counter()
+            sampler = spec.train(_task(job, report("training")))
             record = _record(job, sampler, time.perf_counter() - started)
+            if spec.suffix and isinstance(sampler, TrainedSampler):
+                files[record["checkpoint"]] = _saved(sampler, spec.suffix)
         else:
             assert job.record is not None
-            record = job.record
-            sampler = _loaded(job)
-        files = {}
-        if spec.suffix and job.checkpoint is None and isinstance(sampler, TrainedSampler):
-            files[record["checkpoint"]] = _saved(sampler, spec.suffix)
+            record, sampler = job.record, _loaded(job)
         if isinstance(sampler, ExactSampler):
-            files[DISTRIBUTION] = distribution_to_bytes(sampler.distribution(run.target_class))
+            # what is scored is what is stored, rounding included
+            files[DISTRIBUTION] = distribution_to_bytes(sampler.distribution(job.run.target_class))
+            samples = Samples(distribution=distribution_from_bytes(files[DISTRIBUTION]))
         else:
-            files[draws_name(job.n_samples)] = _draw(sampler, job, report("sampling"))
-        return RunResult(run.key, record, files)
+            draws = _draw(sampler, job, report("sampling"))
+            files[draws_name(job.n_samples)] = draws.to_bytes()
+            samples = Samples(draws=draws)
+        for name in job.judges:
+            judge = load_judge(name)
+            files[figures_name(judge, job.n_samples)] = figures(
+                record, samples, judge, job.n_samples, job.training_set
+            )
+        return RunResult(job.run.key, record, files)
 
 
-def _draw(sampler: Sampler, job: Job, progress: Callable[[int, int], None]) -> bytes:
-    """The content of ``draws-<n>.npz``."""
+def _task(job: Job, progress: Progress) -> Task:
+    run, chosen = job.run, hyperparameters(job.run.model, job.run.preset)
+    return Task(
+        config=None if chosen is None else chosen.config,
+        training_set=job.training_set,
+        target_class=run.target_class,
+        seed=run.seed,
+        device=run.device,
+        progress=progress,
+        judge=run.judge,
+    )
+
+
+def _draw(sampler: Sampler, job: Job, progress: Progress) -> Draws:
+    """What the sampler draws."""
     started = time.perf_counter()
     tally, kept = count_samples(
         sampler,
@@ -108,7 +120,7 @@ def _draw(sampler: Sampler, job: Job, progress: Callable[[int, int], None]) -> b
     )
     seconds = round(time.perf_counter() - started, 2)
     index, counts = tally.sparse()
-    return Draws(index, counts, tally.n_raw, kept.astype(np.int32), seconds).to_bytes()
+    return Draws(index, counts, tally.n_raw, kept.astype(np.int32), seconds)
 
 
 def _record(job: Job, sampler: Sampler, seconds: float) -> dict[str, Any]:
@@ -163,12 +175,12 @@ def _one_thread() -> Iterator[None]:
         th.set_num_threads(threads)
 
 
-def _reporter(job: Job) -> Callable[[str], Callable[[int, int], None]]:
+def _reporter(job: Job) -> Callable[[str], Progress]:
     """Reports of progress by stage, into a file that the master on this machine looks at."""
     path = Path(job.progress) / job.run.key if job.progress else None
     last = [0.0]
 
-    def stage(name: str) -> Callable[[int, int], None]:
+    def stage(name: str) -> Progress:
         def report(done: int, total: int) -> None:
             time_now = time.monotonic()
             if path is not None and (time_now - last[0] > POLL or done >= total) and path.parent.is_dir():

@@ -152,22 +152,26 @@ class _Dispatch:
             lock.release()  # another process has made it in the meantime
             return True
         try:
-            job = Job(run, self.training_sets[run.seed], self.plan.n_samples, progress=self.show.folder)
-            future = self.executor.submit(execute, self._with_checkpoint(job))
+            future = self.executor.submit(execute, self._job(run))
         except BaseException:
             lock.release()
             raise
         self.at_work[future] = lock
         return True
 
-    def _with_checkpoint(self, job: Job) -> Job:
-        """The job with the checkpoint of its run, if that is trained and can draw again."""
-        key = job.run.key
-        record = None if self.retrain else self.store.record(key)
-        if record is None or not record["checkpoint"]:
-            return job
-        checkpoint = self.store.read(key, record["checkpoint"])
-        return Job(job.run, job.training_set, job.n_samples, checkpoint, record, job.progress)
+    def _job(self, run: Run) -> Job:
+        """What a worker is to do; with the checkpoint of a run that is trained and has to draw again."""
+        record = None if self.retrain else self.store.record(run.key)
+        name = record["checkpoint"] if record else None
+        return Job(
+            run,
+            self.training_sets[run.seed],
+            self.plan.n_samples,
+            (run.judge,) if run.judge else self.plan.judges,
+            self.store.read(run.key, name) if name else None,
+            record,
+            self.show.folder,
+        )
 
     def _collect(self, timeout: float | None) -> None:
         """Store what has come back."""

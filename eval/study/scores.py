@@ -15,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
+from elpa_env.seeds import torch_seed
 from elpa_env.training import TrainingSet
 from eval.exact import count_distribution, exact_score
 from eval.figures import energy_histogram
 from eval.judge import Judge
 from eval.metrics import element_distribution
 from eval.scoring import Tally, score_tally
-from eval.study.job import MAX_KEPT, draw_seed
-from eval.study.store import Store
+from eval.study.store import Draws, Store
 
+MAX_KEPT: Final = 1_000_000
+"""Samples kept in the order drawn; of a larger number the first million."""
+_DRAWS: Final = 1 << 20
+"""Spawn key of the draws, which no model's own streams reach."""
 VERSION: Final = 1
 """Of the figures; raised when they are reckoned otherwise, so that those that are kept are made again."""
 
@@ -57,32 +61,57 @@ class Scored:
         return str(self.record["title"])
 
 
-def drawn(
-    store: Store, record: Mapping[str, Any], n_samples: int, *, keep: int = 0
-) -> tuple[Tally, NDArray[np.int64]]:
-    """The samples of a stored run: counts, and the first of them in the order drawn.
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a run drew, or what it may draw from.
 
-    Args:
-        store: where it is.
-        record: of the run.
-        n_samples: valid samples.
-        keep: samples to return, at most `eval.study.job.MAX_KEPT`.
+    Attributes:
+        distribution: (39^4,) that it states; None if it states none.
+        draws: what it drew; None if it states a distribution.
+    """
+
+    distribution: NDArray[np.float64] | None = None
+    draws: Draws | None = None
+
+    def count(
+        self, record: Mapping[str, Any], n_samples: int, *, keep: int = 0
+    ) -> tuple[Tally, NDArray[np.int64]]:
+        """The samples of a run: counts, and the first of them in the order drawn.
+
+        Args:
+            record: of the run.
+            n_samples: valid samples.
+            keep: samples to return, at most `MAX_KEPT`.
+        """
+        keep = min(keep, n_samples, MAX_KEPT)
+        if self.draws is not None:
+            tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw)
+            return tally, self.draws.kept[:keep].astype(np.int64)
+        assert self.distribution is not None
+        seed = draw_seed(record["seed"], record["target_class"])
+        return count_distribution(self.distribution, n_samples, seed=seed, keep=keep, name=record["name"])
+
+
+def draw_seed(seed: int, target_class: int) -> int:
+    """Seed of the draws of a run; it shares nothing with those of its training."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(_DRAWS, target_class))
+    return torch_seed(sequence)
+
+
+def stored_samples(store: Store, record: Mapping[str, Any], n_samples: int) -> Samples:
+    """What a stored run drew in that many valid samples, or what it may draw from.
 
     Raises:
         InputError: the run never drew so many and states no distribution.
     """
     key = record["key"]
-    keep = min(keep, n_samples, MAX_KEPT)
     distribution = store.distribution(key)
-    if distribution is not None:
-        seed = draw_seed(record["seed"], record["target_class"])
-        return count_distribution(distribution, n_samples, seed=seed, keep=keep, name=record["name"])
-    draws = store.draws(key, n_samples)
-    if draws is None:
+    draws = None if distribution is not None else store.draws(key, n_samples)
+    if distribution is None and draws is None:
         raise InputError(
             f"run {key} of {record['name']} never drew {n_samples:,} samples: run the comparison again"
         )
-    return Tally.from_sparse(draws.index, draws.counts, draws.n_raw), draws.kept[:keep].astype(np.int64)
+    return Samples(distribution, draws)
 
 
 def score_runs(
@@ -104,22 +133,69 @@ def _score(
     n_samples: int,
     training_sets: dict[str, TrainingSet],
 ) -> Scored:
-    name = f"score-{judge.sha256[:12]}-{n_samples}.json"
-    identity = {"version": VERSION, "key": record["key"], "judge": judge.sha256, "n_samples": n_samples}
-    kept = _kept(store.read(record["key"], name), identity)
-    if kept is None:
+    name = figures_name(judge, n_samples)
+    content = _kept(store.read(record["key"], name), _identity(record, judge, n_samples))
+    if content is None:
         digest = record["identity"]["training_set"]
         if digest not in training_sets:
             training_sets[digest] = store.training_set(digest)
-        kept = {**identity, **_figures(store, record, judge, n_samples, training_sets[digest])}
-        store.put(record["key"], name, json.dumps(kept, allow_nan=False).encode())
+        samples = stored_samples(store, record, n_samples)
+        data = figures(record, samples, judge, n_samples, training_sets[digest])
+        store.put(record["key"], name, data)
+        content = json.loads(data)
     return Scored(
         record,
-        kept["score"],
-        kept["exact"],
-        np.array(kept["elements"], dtype=np.float64),
-        np.array(kept["energies"], dtype=np.int64),
+        content["score"],
+        content["exact"],
+        np.array(content["elements"], dtype=np.float64),
+        np.array(content["energies"], dtype=np.int64),
     )
+
+
+def figures_name(judge: Judge, n_samples: int) -> str:
+    """Name of the file with a run's figures under a judge."""
+    return f"score-{judge.sha256[:12]}-{n_samples}.json"
+
+
+def figures(
+    record: Mapping[str, Any],
+    samples: Samples,
+    judge: Judge,
+    n_samples: int,
+    training_set: TrainingSet,
+) -> bytes:
+    """The figures of a run under a judge, as they are kept.
+
+    Args:
+        record: of the run.
+        samples: that it drew, or may draw from.
+        judge: who scores.
+        n_samples: valid samples.
+        training_set: what the run was trained on, and so what counts as known.
+    """
+    tally, _ = samples.count(record, n_samples)
+    how: dict[str, Any] = {
+        "judge": judge,
+        "target_class": record["target_class"],
+        "training_set": training_set,
+    }
+    exact = None
+    if samples.distribution is not None:
+        exact = exact_score(samples.distribution, n_samples=n_samples, **how).as_dict()
+    unique = np.flatnonzero(tally.counts)
+    content = {
+        **_identity(record, judge, n_samples),
+        "score": score_tally(tally, **how).as_dict(),
+        "exact": exact,
+        "elements": element_distribution(tally.counts).round(6).tolist(),
+        "energies": energy_histogram(judge.energy(unique)).tolist(),
+    }
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def _identity(record: Mapping[str, Any], judge: Judge, n_samples: int) -> dict[str, Any]:
+    """What figures are of."""
+    return {"version": VERSION, "key": record["key"], "judge": judge.sha256, "n_samples": n_samples}
 
 
 def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -132,23 +208,3 @@ def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | N
         return None
     whole = isinstance(content.get("score"), dict) and {"exact", "elements", "energies"} <= set(content)
     return content if whole else None
-
-
-def _figures(
-    store: Store, record: Mapping[str, Any], judge: Judge, n_samples: int, training_set: TrainingSet
-) -> dict[str, Any]:
-    tally, _ = drawn(store, record, n_samples)
-    how: dict[str, Any] = {
-        "judge": judge,
-        "target_class": record["target_class"],
-        "training_set": training_set,
-    }
-    distribution = store.distribution(record["key"])
-    exact = None if distribution is None else exact_score(distribution, n_samples=n_samples, **how)
-    unique = np.flatnonzero(tally.counts)
-    return {
-        "score": score_tally(tally, **how).as_dict(),
-        "exact": None if exact is None else exact.as_dict(),
-        "elements": element_distribution(tally.counts).round(6).tolist(),
-        "energies": energy_histogram(judge.energy(unique)).tolist(),
-    }

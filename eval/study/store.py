@@ -43,6 +43,8 @@ FORMAT: Final = 1
 """Of the store; raised when an older one can no longer be read."""
 DISTRIBUTION: Final = "distribution.npz"
 """Name of the file with the distribution that a run states."""
+_DERIVED: Final = re.compile("draws-|score-")
+"""Files that a run may gain later."""
 _MARK: Final = "store.json"
 _KEY_LENGTH: Final = 16
 
@@ -278,11 +280,11 @@ class Store:
         present = self.path(result.key)
         if present is not None and not replace:
             for name, data in result.files.items():
-                if name.startswith("draws-") or self.read(result.key, name) is None:
+                if _DERIVED.match(name) or self.read(result.key, name) is None:
                     write_bytes(present / name, data)
             return
         self.create()
-        fixed = {name: sha256(data) for name, data in result.files.items() if not name.startswith("draws-")}
+        fixed = {name: sha256(data) for name, data in result.files.items() if not _DERIVED.match(name)}
         record = {**result.record, "files": fixed}
         name = f"{_plain(record['name'])}-class{record['target_class']}-seed{record['seed']}-{result.key}"
         with atomic_folder(present or self.folder / "runs" / name) as temporary:

@@ -18,9 +18,8 @@ from eval.judge import Judge
 from eval.metrics import coverage_ceiling, element_distribution, js_distance
 from eval.provenance import hardware, versions
 from eval.scoring import sample_table
-from eval.study.job import MAX_KEPT
 from eval.study.paper import TABLE_SAMPLES, TABLES
-from eval.study.scores import Scored, drawn
+from eval.study.scores import MAX_KEPT, Scored, stored_samples
 from eval.study.store import Store
 from eval.study.study import View, summarise
 from eval.study.tables import comparison, seen
@@ -57,7 +56,8 @@ def write_samples(view: View, store: Store) -> None:
     judge, plan = view.judges[0], view.plan
     for name, group in view.first.items():
         for run in group:
-            _, kept = drawn(store, run.record, plan.n_samples, keep=MAX_KEPT)
+            samples = stored_samples(store, run.record, plan.n_samples)
+            _, kept = samples.count(run.record, plan.n_samples, keep=MAX_KEPT)
             training_set = store.training_set(run.record["identity"]["training_set"])
             table = sample_table(kept, judge=judge, training_set=training_set)
             file = samples_file(name, run.record["seed"], plan.seeds)
