@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from eval.metrics import METRICS, coverage_ceiling
 from eval.study.paper import TABLE_SAMPLES, TABLES
@@ -43,13 +44,12 @@ def comparison(view: View, *, width: int) -> Group:
         f"judge {', '.join(judge.name for judge in view.judges)}\n"
         f"trained on: {training_set.name} ({len(training_set):,} rows)"
     )
-    tables[-1].caption = escape(_caption(view))
-    return Group(*tables)
+    return Group(*tables, Text(_caption(view), style="dim italic"))
 
 
 def _column_table(view: View, names: Sequence[str]) -> Table:
     """A column a model."""
-    table = Table(caption_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(escape(view.titles()[name]), justify="right", no_wrap=True)
@@ -74,7 +74,7 @@ def _column_table(view: View, names: Sequence[str]) -> Table:
 
 def _row_table(view: View) -> Table:
     """A row a model, or one a model and judge: the metrics, then what it saw and what it cost."""
-    table = Table(caption_justify="left", box=SIMPLE_HEAD, padding=0)
+    table = Table(box=SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     several = len(view.judges) > 1
     if several:
