@@ -206,7 +206,8 @@ def runs(
         "training / s",
         "finished",
     ):
-        table.add_column(title, no_wrap=title != "trained on")
+        wide = title == "trained on"
+        table.add_column(title, no_wrap=not wide, max_width=40 if wide else None)
     records = list(store.records())
     for record in records:
         drawn = store.drawn(record["key"])
