@@ -159,7 +159,7 @@ def _caption(plan: Plan) -> str:
             text += "; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
     else:
         text += f"; the paper has no figures for class {plan.target_class}"
-    return f"{text}\n{_reference_caption(plan)}"
+    return f"{text}\njudge: {load_judge().name}\n{_reference_caption(plan)}"
 
 
 def _reference_caption(plan: Plan) -> str:
@@ -168,7 +168,7 @@ def _reference_caption(plan: Plan) -> str:
     members = int(judge.class_counts[plan.target_class])
     ceiling = coverage_ceiling(members, plan.n_samples) * 100
     text = (
-        f"judge: {judge.name}; independent samples, {plan.n_samples:,} of them, cover at most "
+        f"independent samples, {plan.n_samples:,} of them, cover at most "
         f"{ceiling:.1f} % of the {members:,} compositions of class {plan.target_class} on average"
     )
     if any(name.startswith("optimal-") for name in plan.models):

@@ -343,7 +343,7 @@ class TestSmallCommands:
         record = json.loads((tmp_path / "s.json").read_text())
         assert (record["target_class"], record["n_samples"], record["beta"]) == (2, 500, 5)
         columns = record["columns"]
-        members = record["landscape"]["class_members"]
+        members = record["class_members"]
         assert columns["ceiling"]["coverage"] == pytest.approx(1 - (1 - 1 / members) ** 500)
         assert columns["ceiling"]["precision"] == 1
         assert columns["optimal-hard"]["start_value"] == 1
