@@ -105,7 +105,8 @@ class Plan:
         if not self.seeds:
             raise InputError("the number of seeds must be at least 1, got 0")
         check_n_samples(self.n_samples)
-        if self.preset not in PRESETS:
+        presets = {preset for name in self.models for preset in model_spec(name).presets}
+        if self.preset not in {*PRESETS, *presets}:
             raise InputError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
         for judge in self.judges:
             load_judge(judge)
