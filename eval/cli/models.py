@@ -115,8 +115,8 @@ def sample(
     """Draw valid samples from a trained model, with energy, class and novelty."""
     import numpy as np
 
+    from elpa_env.sampler import check_n_samples
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
     from eval.scoring import draw_unique, draw_valid, sample_table
 
     check_target_class(target_class)
@@ -215,8 +215,8 @@ def _score_agent(
     how: dict[str, Any],
 ) -> tuple[str, Any, Any]:
     """Name, score and exact score of an agent."""
+    from elpa_env.sampler import check_n_samples
     from eval.exact import evaluate
-    from eval.metrics import check_n_samples
 
     number = 10_000 if n_samples is None else n_samples
     check_n_samples(number)
@@ -271,9 +271,9 @@ def solve(
     overwrite: Overwrite = False,
 ) -> None:
     """Solve the environment exactly: what an agent that learned everything would draw."""
+    from elpa_env.sampler import check_n_samples
     from eval.exact import exact_table, solve_class
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
 
     check_n_samples(n_samples)
     target = check_target(out, overwrite=overwrite, kind="file") if out else None
@@ -302,9 +302,9 @@ def frontier(
     overwrite: Overwrite = False,
 ) -> None:
     """Precision against coverage of trained agents as beta varies, exactly and without training again."""
+    from elpa_env.sampler import check_n_samples
     from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
 
     check_target_class(target_class)
     check_n_samples(n_samples)
