@@ -14,6 +14,7 @@ import torch as th
 
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
+from elpa_env.sampler import Access
 
 FORMAT: Final = 1
 
@@ -25,6 +26,7 @@ def save_checkpoint(
     config: Any,
     state: dict[str, Any],
     trained_on: dict[str, Any] | None,
+    access: Access,
 ) -> None:
     """Write a checkpoint, all or nothing.
 
@@ -34,6 +36,7 @@ def save_checkpoint(
         config: its dataclass of hyperparameters.
         state: its `state_dict`s by name.
         trained_on: from `TrainingSet.record`; None before training.
+        access: what the model saw.
     """
     content = {
         "format": FORMAT,
@@ -41,6 +44,7 @@ def save_checkpoint(
         "config": dataclasses.asdict(config),
         "state": state,
         "trained_on": trained_on,
+        "access": dataclasses.asdict(access),
     }
     with atomic_path(path) as temporary:
         th.save(content, temporary)
