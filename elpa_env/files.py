@@ -339,7 +339,11 @@ def read_json(path: StrPath, *, max_bytes: int = MAX_JSON) -> Any:
     Raises:
         InputError: see `read_bytes`; or it is no JSON, no UTF-8, or nested too deeply.
     """
-    data = read_bytes(path, max_bytes=max_bytes)
+    return parse_json(read_bytes(path, max_bytes=max_bytes), path)
+
+
+def parse_json(data: bytes, path: StrPath) -> Any:
+    """What JSON holds that stands in the file `path`; see `read_json`."""
     try:
         return json.loads(data.decode("utf-8"))
     except RecursionError as error:
