@@ -8,7 +8,7 @@ import torch as th
 
 from elpa_env import TrainingSet, space
 from elpa_env.errors import InputError
-from elpa_env.sampler import UNKNOWN, Access
+from elpa_env.sampler import Access
 from generative.baselines import BaselineSampler, pair_distribution, site_distribution
 from generative.vae import ConditionalVAE, VAEConfig
 from generative.wgan_gp import ConditionalWGAN, Critic, Generator, WGANConfig
@@ -85,10 +85,6 @@ class TestAccess:
         assert model.access == Access("offline", labels=small_set.n_labels, chosen_by="the user")
         again = kind.load(tmp_path / "model.pt")
         assert (again.access, again.trained_on) == (model.access, model.trained_on)
-        content = th.load(tmp_path / "model.pt", weights_only=True)
-        del content["access"]
-        th.save(content, tmp_path / "earlier.pt")
-        assert kind.load(tmp_path / "earlier.pt").access == UNKNOWN
 
     @kinds
     def test_presets_say_what_they_were_chosen_by(self, kind):
