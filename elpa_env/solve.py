@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from elpa_env.backups import ExactBackup, boltzmann, state_values
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError, check_choice
-from elpa_env.landscape import Landscape
 from elpa_env.rules import N_ACTIONS, Masking, check_masking, steps_taken
 from elpa_env.sampler import Access, sample_distribution
 from elpa_env.space import N_COMPOSITIONS, N_STEPS
 from elpa_env.states import WIDTHS
 from elpa_env.tree import (
     SIZES,
+    EnergyClasses,
     digits_to_codes,
     leaf_rewards,
     level_masks,
@@ -99,7 +99,7 @@ def solve(
     beta: float = 5.0,
     gamma: float = 1.0,
     masking: Masking = "composition",
-    landscape: Landscape | None = None,
+    landscape: EnergyClasses | None = None,
 ) -> Solution:
     """Solve the environment exactly.
 
@@ -159,7 +159,7 @@ class OptimalSampler:
         beta: float = 5.0,
         gamma: float = 1.0,
         masking: Masking = "composition",
-        landscape: Landscape | None = None,
+        landscape: EnergyClasses | None = None,
     ) -> None:
         check_choice("backup", backup, get_args(ExactBackup))
         self.name = NAMES[backup]

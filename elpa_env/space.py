@@ -273,6 +273,20 @@ def swap_ab(index: ArrayLike) -> NDArray[np.int64]:
     return elements_to_index(index_to_elements(index)[:, [1, 0, 2, 3]])
 
 
+def mirrored(table: NDArray[Any]) -> NDArray[Any]:
+    """(39^4,) values of every table entry's A/B mirror image."""
+    return table.reshape(TABLE_SHAPE).swapaxes(0, 1).ravel()
+
+
+@functools.cache
+def compound_mask() -> NDArray[np.bool_]:
+    """(39^4,) True at one composition of every compound, that of the smaller index; 987,012 are."""
+    a, b = np.ogrid[:N_ELEMENTS, :N_ELEMENTS]
+    mask: NDArray[np.bool_] = (a < b).repeat(N_ELEMENTS**2) & composition_mask()
+    mask.setflags(write=False)
+    return mask
+
+
 def index_to_compound(index: ArrayLike) -> NDArray[np.int64]:
     """(n,) compound of (n,) index: the same number for a composition and its A/B mirror image.
 

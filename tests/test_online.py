@@ -400,30 +400,29 @@ class TestTraining:
 class TestWhatIsLearnt:
     """Exact figures of whole training runs in class 1, with a seed that no setting was chosen by."""
 
-    def figures(self, model, landscape):
+    def figures(self, model, judge):
         from agents import AgentSampler
         from eval.exact import exact_score
 
         distribution = AgentSampler(model).distribution(1)
-        table_class = landscape.table_class
-        return exact_score(distribution, target_class=1, n_samples=10_000, table_class=table_class).metrics
+        return exact_score(distribution, judge=judge, target_class=1, n_samples=10_000).metrics
 
-    def test_the_soft_oracle_comes_close_to_the_exact_solution(self, landscape):
+    def test_the_soft_oracle_comes_close_to_the_exact_solution(self, judge):
         from elpa_env.solve import solve
         from eval.exact import exact_score
-        from eval.models import MODELS
+        from eval.study.registry import MODELS
 
         config = replace(MODELS["dqn-soft-oracle"].presets["default"], n_updates=12_000, beta=5.0)
         solution = solve(1, backup="soft", beta=config.beta)
-        exact = exact_score(solution.distribution(), target_class=1, n_samples=10_000).metrics
-        found = self.figures(train_oracle(1, config, seed=11), landscape)
+        exact = exact_score(solution.distribution(), judge=judge, target_class=1, n_samples=10_000).metrics
+        found = self.figures(train_oracle(1, config, seed=11), judge)
         assert abs(found["js_distance"] - exact["js_distance"]) < 0.03
         assert abs(found["coverage"] - exact["coverage"]) < 0.05
 
-    def test_the_model_based_agent_betters_all_three_models_of_the_paper(self, dft_dir, landscape):
+    def test_the_model_based_agent_betters_all_three_models_of_the_paper(self, dft_dir, judge):
         from elpa_env import load_training_set
 
-        found = self.figures(train_model_based(load_training_set(dft_dir), 1, seed=11), landscape)
+        found = self.figures(train_model_based(load_training_set(dft_dir), 1, seed=11), judge)
         assert found["precision"] > 0.84
         assert found["coverage"] > 0.72
         assert found["js_distance"] < 0.125

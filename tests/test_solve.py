@@ -241,7 +241,7 @@ def test_known_figures_of_class_1(distributions, landscape):
 
 
 @pytest.mark.parametrize("backup", BACKUPS)
-def test_scores_of_draws_scatter_about_the_expected(backup, distributions, landscape):
+def test_scores_of_draws_scatter_about_the_expected(backup, distributions, landscape, judge):
     expected = expected_metrics(
         distributions[backup], landscape.table_class, target_class=1, n_samples=10_000
     )
@@ -249,7 +249,7 @@ def test_scores_of_draws_scatter_about_the_expected(backup, distributions, lands
     scores = []
     for seed in range(8):
         tally, _ = count_samples(sampler, 10_000, target_class=1, seed=seed)
-        scores.append(score_tally(tally, target_class=1).metrics)
+        scores.append(score_tally(tally, judge=judge, target_class=1).metrics)
     for key in ("precision", "coverage"):
         values = [score[key] for score in scores]
         assert np.mean(values) == pytest.approx(expected[key], abs=5 * np.std(values, ddof=1) / math.sqrt(8))
