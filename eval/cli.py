@@ -260,7 +260,7 @@ def sample(
     unique: Annotated[
         bool,
         typer.Option(
-            "--unique", help="Different compositions alone, in the order in which they would first appear."
+            "--unique", help="Different compounds alone, in the order in which they would first appear."
         ),
     ] = False,
     overwrite: Overwrite = False,
@@ -285,7 +285,7 @@ def sample(
             index = np.concatenate([chunk for chunk, _ in draw_valid(sampler, n_samples, **draw)])
     table = sample_table(index, judge=load_judge(), training_set=training_set)
     write_text(out, table.to_csv(index=False))
-    kind = "different compositions" if unique else "samples"
+    kind = "different compounds" if unique else "samples"
     _print(f"{n_samples:,} {kind}: {out}; novelty against: {training_set.name}")
     trained_on = getattr(getattr(sampler, "model", sampler), "trained_on", None)
     if trained_on and trained_on["sha256"] != training_set.sha256:
