@@ -7,10 +7,11 @@ or MPLBACKEND says. Names and captions are taken as they are, dollar signs and b
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,24 +28,29 @@ from eval.placement import leader_end, place_names
 
 
 def _import_matplotlib() -> None:
-    """Import matplotlib even where MPLBACKEND or a matplotlibrc of the user's keeps it from being imported.
+    """Import matplotlib even where MPLBACKEND or a matplotlibrc of the user's would keep it from that.
+
+    What they say still holds for the user's own pictures.
 
     Raises:
-        InputError: it cannot be imported even without them.
+        InputError: a matplotlibrc in the working folder cannot be read.
     """
+    if "matplotlib" in sys.modules:
+        return
+    names = ("MPLBACKEND", "MATPLOTLIBRC")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["MATPLOTLIBRC"] = os.devnull
     try:
         import matplotlib
-    except (ValueError, OSError):
-        settings = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        try:
-            import matplotlib  # noqa: F401
-        except (ValueError, OSError) as error:
-            raise InputError(f"matplotlib cannot be used, mend or move ./matplotlibrc: {error}") from error
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    except (ValueError, OSError) as error:
+        raise InputError(f"matplotlib cannot be used, mend or move ./matplotlibrc: {error}") from error
+    finally:
+        del os.environ["MATPLOTLIBRC"]
+        os.environ.update(before)
+    with suppress(ValueError, OSError):
+        matplotlib.rcParams.update(matplotlib.rc_params())
+        if before.get("MPLBACKEND"):
+            matplotlib.rcParams["backend"] = before["MPLBACKEND"]
 
 
 _import_matplotlib()
@@ -116,6 +122,8 @@ def _plain(text: str) -> str:
 def _short(name: str) -> str:
     """A name that a legend can hold; the middle of a longer one is left out."""
     name = _plain(name)
+    if not name.strip("_") or name.startswith("_"):
+        name = f" {name}"  # a legend passes over labels that start with an underscore
     half = _LONGEST_NAME // 2 - 1
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
@@ -154,7 +162,8 @@ def draw_energies(
     low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
     high = low + CLASS_WIDTH
     used = np.flatnonzero(training + sum(models.values()))
-    first, last = (ENERGY_BINS[used[[0, -1]] + (0, 1)] if len(used) else ENERGY_BINS[[0, -1]]).tolist()
+    first = min([low, *ENERGY_BINS[used[:1]].tolist()])
+    last = max([high, *ENERGY_BINS[used[-1:] + 1].tolist()])
     near = max(low - CLASS_WIDTH, first), min(high + CLASS_WIDTH, last)
     shaded = (
         ENERGY_BINS[0] if target_class == 1 else low,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 _RADII: Final = (9.0, 13.0, 19.0, 28.0, 40.0, 55.0, 75.0, 100.0, 130.0, 165.0)
 """Pixels from a point to the nearest side of its name."""
-_ANGLES: Final = np.arange(24) * (2 * np.pi / 24)
+_ANGLES: Final = np.arange(16) * (2 * np.pi / 16)
 _COVERED: Final = 1e4
 """Price of covering something, far above that of any distance."""
 _CROSSED: Final = 300.0
@@ -20,7 +20,7 @@ _UPRIGHT: Final = np.array([1.0, 2.0])
 """How far a pixel is for a reader who looks for the name of a point, along and across the line of text."""
 _SPOT: Final = 3.0
 """Half the side of the square around a point that a line to another's name should not pass."""
-_PASSES: Final = 8
+_PASSES: Final = 6
 
 
 def place_names(

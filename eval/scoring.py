@@ -350,7 +350,7 @@ def sample_table(
     status = np.where(np.isin(index, training_set.index), REDISCOVERED, NOVEL).astype(object)
     repeated = frame.duplicated("formula").to_numpy()
     if seen is not None:
-        repeated |= seen[index]
+        repeated = repeated | seen[index]
         seen[index] = True
     status[repeated] = REPEATED
     frame["status"] = status

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
     if not (sys.argv[1:] if arguments is None else arguments):
         arguments = ["--help"]
-    common.print_anything()
+    common.prepare()
     try:
         status = app(arguments, standalone_mode=False)
         common.flush()

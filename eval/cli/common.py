@@ -130,8 +130,13 @@ def say(message: str) -> None:
     console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_anything() -> None:
-    """Let names that are no UTF-8, and signs that the terminal lacks, be printed as something else."""
+def prepare() -> None:
+    """Make this process independent of its surroundings.
+
+    Names that are no UTF-8, and signs that the terminal lacks, are printed as something else. Pictures are
+    only written, so that a backend or a matplotlibrc of the user's, which libraries import, plays no part.
+    """
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
