@@ -1,11 +1,13 @@
 """Exact scores and draws from a stated distribution, against enumeration, moments and streamed samples."""
 
 import functools
+import io
 import itertools
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from stable_baselines3 import PPO
 
 from agents import AgentSampler, BoltzmannDQN, make_vec_env
@@ -14,9 +16,18 @@ from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
 from elpa_env.sampler import sample_distribution, unique_sample
 from elpa_env.training import TrainingSet
-from eval.exact import count_distribution, evaluate, exact_score
-from eval.judge import Judge
-from eval.scoring import count_samples, draw_unique, score_tally
+from eval.exact import (
+    Drawn,
+    count_distribution,
+    draw,
+    evaluate,
+    exact_score,
+    exact_table,
+    score_drawn,
+    solve_class,
+)
+from eval.judge import Judge, load_judge
+from eval.scoring import Tally, count_samples, draw_unique, score_tally
 
 NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
 
@@ -254,6 +265,48 @@ class TestAgents:
         assert streamed.metrics["coverage"] * members == pytest.approx(hits, abs=5 * math.sqrt(hits))
         assert streamed.metrics["js_distance"] == pytest.approx(exact.metrics["js_distance"], abs=0.02)
         assert streamed.valid_fraction == pytest.approx(exact.valid_fraction, abs=0.02)
+
+
+class TestSolvedClass:
+    def test_by_the_judge_that_is_asked(self, judge):
+        symmetric = load_judge("symmetric")
+        record = solve_class(1, judge=symmetric, beta=5.0, gamma=1.0, n_samples=10_000, masking="composition")
+        assert record["judge"] == symmetric.record()
+        assert record["class_members"] == 3714
+        soft, ceiling = record["columns"]["optimal-soft"], record["columns"]["ceiling"]
+        assert ceiling["coverage"] == pytest.approx(1 - (1 - 1 / 3714) ** 10_000)
+        assert ceiling["compounds"] == pytest.approx(1 - (1 - 1 / 1857) ** 10_000)
+        assert ceiling["precision"] == 1
+        assert soft["precision"] == pytest.approx(0.977, abs=0.002)
+        assert {column["judge"] for column in record["columns"].values()} == {"symmetric"}
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(exact_table(record))
+        text = console.export_text()
+        assert "judge: symmetric, 3,714 compositions in the class" in text
+        assert "compounds (right class)" in text
+
+
+class TestStoredAndScoredAgain:
+    def test_what_was_drawn_is_scored_by_another_judge_without_drawing(self, judge, small_set):
+        symmetric = load_judge("symmetric")
+        p = (judge.table_class == 1) / 3756
+        drawn = draw(Stated(p), 5000, target_class=1, seed=3, keep=10)
+        assert drawn.distribution is p
+        how = {"target_class": 1, "training_set": small_set}
+        at_once = evaluate(Stated(p), 5000, judge=judge, seed=3, keep=10, **how)
+        np.testing.assert_array_equal(at_once.kept, drawn.kept)
+        stored = Drawn(Tally.from_sparse(*drawn.tally.sparse(), drawn.tally.n_raw), drawn.kept, p)
+        again = score_drawn(stored, judge=judge, **how)
+        assert (again.score, again.exact) == (at_once.score, at_once.exact)
+        other = score_drawn(stored, judge=symmetric, **how)
+        agreed = len(np.intersect1d(judge.members(1), symmetric.members(1)))
+        assert other.exact.metrics["precision"] == pytest.approx(agreed / 3756)
+        assert other.exact.as_dict()["judge"] == other.score.as_dict()["judge"] == "symmetric"
+
+    def test_a_stream_states_no_distribution(self, judge):
+        drawn = draw(Streamed(table(AlNaK2F6=0.5)), 50, target_class=1, seed=0)
+        assert drawn.distribution is None
+        assert score_drawn(drawn, judge=judge, target_class=1).exact is None
 
 
 class TestEvaluate:
