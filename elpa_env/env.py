@@ -112,10 +112,10 @@ def render_state(
     """
     ending = None
     if outcome is not None:
-        info = rules.describe(outcome)
+        (info,) = rules.describe(outcome)
         ending = render.Ending(
             info["formula"] or None,
-            info["energy"] if info["formula"] else None,
+            info.get("energy"),
             info["energy_class"],
             float(outcome.reward[0]),
             target_class,
@@ -266,8 +266,8 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         outcome = self.settings.finish(np.array([self._state]), self._target)
         self.n_queries += int(outcome.index[0] >= 0)
         self._outcome = outcome
-        info = {"action_mask": self._mask(), **rules.describe(outcome)}
-        info["n_queries"] = self.n_queries
+        (ending,) = rules.describe(outcome)
+        info = {"action_mask": self._mask(), **ending, "n_queries": self.n_queries}
         return self._observation.copy(), float(outcome.reward[0]), True, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -33,6 +33,8 @@ classes (n,) 1..10 that the episodes aim at.
 
 FAILURE: Final = -1.0
 """Reward of an action out of range and of a composition that does not exist."""
+LARGEST: Final = float(np.finfo(np.float32).max)
+"""An energy in eV/atom or a reward beyond it would be infinite as float32, in which agents see them."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,6 @@ class Outcome:
         """The outcome of one episode."""
         one = slice(i, i + 1)
         return Outcome(self.index[one], self.energy[one], self.energy_class[one], self.reward[one])
-
-
-NO_COMPOSITION: Final = Outcome(
-    np.array([-1]), np.array([np.nan], dtype=np.float32), np.zeros(1, dtype=np.int8), np.array([FAILURE])
-)
-"""Of one episode that ended early, by an action out of range."""
 
 
 def check_masking(masking: object) -> Masking:
@@ -184,23 +180,30 @@ def _ask_energies(
 def _ask(
     role: str, function: Callable[..., ArrayLike], unit: str, *arguments: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Call a user's function on a batch and check what comes back."""
-    name = getattr(function, "__qualname__", type(function).__name__)
+    """Call a user's function on a batch, with arrays of its own, and check what comes back."""
+    who = f"{role} {getattr(function, '__qualname__', type(function).__name__)}"
     n = len(arguments[0])
     try:
-        values = np.asarray(function(*arguments), dtype=np.float64)
+        answer = function(*(argument.copy() for argument in arguments))
+        values = np.asarray(answer)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{role} {name} failed: {type(error).__name__}: {reason}") from error
+        raise InputError(f"{who} failed: {type(error).__name__}: {reason}") from error
+    kind = "masked" if isinstance(answer, np.ma.MaskedArray) else values.dtype.type.__name__.strip("_")
+    if kind == "masked" or values.dtype.kind not in "biuf":
+        raise InputError(f"{who} returned {kind} values: it must return ({n},) {unit} as real numbers")
     if values.shape != (n,):
         raise InputError(
-            f"{role} {name} returned shape {values.shape} for {n} compositions: it must return ({n},) {unit}"
+            f"{who} returned shape {values.shape} for {n} compositions: it must return ({n},) {unit}"
         )
-    bad = ~np.isfinite(values)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64)
+    bad = ~(np.abs(values) <= LARGEST)
     if bad.any():
         first = arguments[0][int(bad.argmax())]
         raise InputError(
-            f"{role} {name} returned {values[bad][0]} for {first.tolist()}: it must return finite {unit}"
+            f"{who} returned {values[bad][0]} for {first.tolist()}: "
+            f"it must return finite {unit} between -{LARGEST:.1e} and {LARGEST:.1e}"
         )
     return values
 
@@ -222,14 +225,29 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def describe(outcome: Outcome) -> dict[str, Any]:
-    """The keys that `info` gains at the end of an episode, from the outcome of that one."""
-    index = outcome.index
-    exists = bool(index[0] >= 0)
-    return {
-        "is_success": bool(outcome.reward[0] > 0),
-        "formula": index_to_formula(index)[0] if exists else "",
-        "numbers": index_to_numbers(index)[0] if exists else np.zeros(N_SITES, dtype=np.int16),
-        "energy": float(outcome.energy[0]),
-        "energy_class": int(outcome.energy_class[0]),
-    }
+def describe(outcome: Outcome) -> list[dict[str, Any]]:
+    """For each episode the keys that `info` gains at its end, but for the number of queries.
+
+    Where there is no composition, there is no energy.
+    """
+    formulas, numbers = texts_and_numbers(outcome.index)
+    energies: list[float] = outcome.energy.tolist()
+    infos: list[dict[str, Any]] = [
+        {"is_success": success, "formula": formula, "numbers": four, "energy_class": energy_class}
+        for success, formula, four, energy_class in zip(
+            (outcome.reward > 0).tolist(), formulas, numbers, outcome.energy_class.tolist(), strict=True
+        )
+    ]
+    for i in np.flatnonzero(outcome.index >= 0).tolist():
+        infos[i]["energy"] = energies[i]
+    return infos
+
+
+def texts_and_numbers(index: NDArray[np.int64]) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+    """(n,) formulas and (n, 4) atomic numbers; empty and zero where there is no composition."""
+    formulas = np.full(len(index), "", dtype=object)
+    numbers = np.zeros((len(index), N_SITES), dtype=np.int16)
+    if len(real := np.flatnonzero(index >= 0)):
+        formulas[real] = index_to_formula(index[real])
+        numbers[real] = index_to_numbers(index[real])
+    return formulas, numbers

@@ -18,7 +18,7 @@ from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel
 from elpa_env.late import LateInfo
 from elpa_env.rules import Masking, Outcome, Reward
-from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
+from elpa_env.space import N_STEPS
 
 
 class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
@@ -105,29 +105,26 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         Args:
             seed: one a sub-environment; a single number s gives s, s + 1, ...
             options: `reset_mask`, (num_envs,) bool.
+
+        Raises:
+            InputError: seeds or a mask that cannot be used.
         """
         n = self.num_envs
         mask = np.asarray((options or {}).get("reset_mask", np.ones(n, dtype=bool)))
         if mask.shape != (n,) or mask.dtype != bool or not mask.any():
             raise InputError(f"reset_mask must be ({n},) bool with a True in it, got {mask!r}")
+        seeds = self._seeds(seed)
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
-            seeds: list[int | None] = [int(seed) + i for i in range(n)]
-        else:
-            seeds = [None] * n if seed is None else list(seed)
-        if len(seeds) != n:
-            raise InputError(f"seed must be one number or {n} of them, got {len(seeds)}")
-        seeded = np.array([s is not None for s in seeds]) & mask
+        seeded = mask & [s is not None for s in seeds]
         fresh = mask & ~seeded & (self._episode == 0)
         if fresh.any():
             self._key[fresh] = self.np_random.integers(2**63, size=int(fresh.sum()))
-        if any(s is not None and s < 0 for s in seeds):
-            raise InputError(f"seeds must not be negative, got {seeds}")
-        self._key[seeded] = [s % (1 << 64) for s, m in zip(seeds, mask, strict=True) if s is not None and m]
+        self._key[seeded] = [s % (1 << 64) for s, m in zip(seeds, seeded, strict=True) if s is not None and m]
         self._episode[seeded] = 0
         self._over = self._over[~mask[self._over]]
         self._restart(np.flatnonzero(mask), states.START)
-        return self._observe(), self._infos()
+        return self.observe(), self._infos()
 
     def step(
         self, actions: ArrayLike
@@ -141,6 +138,20 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 reward; `reset` starts afresh.
             ResetNeeded: an episode is over.
         """
+        rewards, ended, endings = self.advance(actions)
+        infos = self._infos()
+        if endings:
+            same_step = self.autoreset_mode == AutoresetMode.SAME_STEP
+            infos = LateInfo(infos, endings.of_the_same_step if same_step else endings.infos)
+        return self.observe(), rewards, ended, np.zeros(self.num_envs, dtype=bool), infos
+
+    def advance(self, actions: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_], Endings | None]:
+        """Make a step without what it shows: rewards (num_envs,), which episodes end (num_envs,), and how.
+
+        Raises:
+            InputError: see `step`.
+            ResetNeeded: see there.
+        """
         action = self._checked(actions)
         if len(self._over) == 0:
             ended = self._choose(action)
@@ -153,17 +164,26 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             self._restart(self._over, states.OVER)
             ended = self._choose(action)
         self._over = np.flatnonzero(ended)
-        rewards, truncated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        rewards = np.zeros(self.num_envs)
         if len(self._over) == 0:
-            return self._observe(), rewards, ended, truncated, self._infos()
+            return rewards, ended, None
         endings = self._finish()
         rewards[self._over] = endings.outcome.reward
-        gained = endings.infos
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             self._restart(self._over, states.START)
             self._over = self._over[:0]
-            gained = endings.of_the_same_step
-        return self._observe(), rewards, ended, truncated, LateInfo(self._infos(), gained)
+        return rewards, ended, endings
+
+    def observe(self) -> NDArray[np.float32]:
+        """(num_envs, 8 or 18) what the agent sees, a fresh array."""
+        if self._step is not None:
+            return self._observation.copy()
+        scaled = states.observe(self._state)
+        if self.settings.target_class is not None:
+            return scaled
+        observation = self._observation.copy()
+        observation[:, :N_STEPS] = scaled
+        return observation
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, 8) True where an action is allowed."""
@@ -205,18 +225,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             self._masks = states.composition_masks(self._state)
         return ended
 
-    def _observe(self) -> NDArray[np.float32]:
-        """(num_envs, 8 or 18) a fresh array."""
-        if self._step is not None:
-            return self._observation.copy()
-        scaled = states.observe(self._state)
-        if self.settings.target_class is not None:
-            return scaled
-        observation = self._observation.copy()
-        observation[:, :N_STEPS] = scaled
-        return observation
-
-    def _finish(self) -> _Endings:
+    def _finish(self) -> Endings:
         """Judge the episodes that are over."""
         over = self._over
         state, target = self._state.take(over), self._target.take(over)
@@ -224,18 +233,36 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self.env_queries[over] = queries = self.env_queries.take(over) + (outcome.index >= 0)
         for row, i in enumerate(over if self._outcomes else ()):
             self._outcomes[i] = outcome.row(row)
-        return _Endings(self.settings, self.num_envs, over, state, target, outcome, queries)
+        return Endings(self.settings, self.num_envs, over, state, target, outcome, queries)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One a sub-environment."""
+        n = self.num_envs
+        if isinstance(seed, int | np.integer):
+            seeds: list[int | None] = [int(seed) + i for i in range(n)]
+        elif isinstance(seed, Sequence | np.ndarray):
+            seeds = list(seed)
+        elif seed is None:
+            return [None] * n
+        else:
+            raise InputError(f"seed must be one number or {n} of them, got {seed!r}")
+        if len(seeds) != n:
+            raise InputError(f"seed must be one number or {n} of them, got {len(seeds)}")
+        for one in seeds:
+            if one is not None and not (isinstance(one, int | np.integer) and one >= 0):
+                raise InputError(f"seeds must be whole numbers of at least 0, or None, got {one!r}")
+        return [None if one is None else int(one) for one in seeds]
 
     def _checked(self, actions: ArrayLike) -> NDArray[np.int64]:
-        action = np.asarray(actions)
-        if action.shape != (self.num_envs,) or action.dtype.kind not in "iu":
+        given = np.asarray(actions)
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
             raise InputError(
-                f"actions must be ({self.num_envs},) integers, got {action.dtype} of shape {action.shape}"
+                f"actions must be ({self.num_envs},) integers, got {given.dtype} of shape {given.shape}"
             )
-        action = action.astype(np.int64, copy=False)
+        action = given.astype(np.int64, copy=False)
         # a negative action is a very large one when read without its sign
         if action.view(np.uint64).max() >= rules.N_ACTIONS:
-            bad = action[(action < 0) | (action >= rules.N_ACTIONS)][0]
+            bad = given[(given < 0) | (given >= rules.N_ACTIONS)][0]
             raise InputError(f"actions must be 0..{rules.N_ACTIONS - 1}, got {bad}")
         return action
 
@@ -263,8 +290,18 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         return {"action_mask": masks, "_action_mask": np.ones(self.num_envs, dtype=bool)}
 
 
-class _Endings(NamedTuple):
-    """What `over`, (m,) of `num_envs` episodes, ended with."""
+class Endings(NamedTuple):
+    """How m of `num_envs` episodes ended in a step.
+
+    Attributes:
+        settings: of the environment.
+        num_envs: of the environment.
+        over: (m,) the episodes.
+        state: (m,) that they ended in.
+        target: (m,) class 1..10 that they aimed at.
+        outcome: what they came to.
+        queries: (m,) compositions that each environment has asked its energy model about so far.
+    """
 
     settings: Settings
     num_envs: int
@@ -274,43 +311,49 @@ class _Endings(NamedTuple):
     outcome: Outcome
     queries: NDArray[np.int64]
 
+    def observations(self) -> NDArray[np.float32]:
+        """(m, 8 or 18) at the end."""
+        return self.settings.observe(self.state, self.target)
+
+    def masks(self) -> NDArray[np.int8]:
+        """(m, 8) at the end."""
+        composition = self.settings.masking == "composition"
+        masks: NDArray[np.int8] = states.action_masks(self.state, composition=composition).view(np.int8)
+        return masks
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(m,) choices made, the one that ended the episode included."""
+        return np.minimum(states.first_actions(self.state) // rules.N_ACTIONS + 1, N_STEPS)
+
     def infos(self) -> dict[str, Any]:
-        """What `info` gains, in arrays of all `num_envs`."""
+        """What the `info` of all environments gains."""
         outcome = self.outcome
-        real = np.flatnonzero(outcome.index >= 0)
-        index = outcome.index.take(real)
-        formula = np.full(len(self.over), "", dtype=object)
-        formula[real] = index_to_formula(index)
-        numbers = np.zeros((len(self.over), N_SITES), dtype=np.int16)
-        numbers[real] = index_to_numbers(index)
-        values = {
-            "is_success": outcome.reward > 0,
-            "formula": formula,
-            "numbers": numbers,
-            "energy": outcome.energy.astype(np.float64),
-            "energy_class": outcome.energy_class.astype(np.int64),
-            "n_queries": self.queries,
+        formulas, numbers = rules.texts_and_numbers(outcome.index)
+        infos = {
+            **self._spread("is_success", outcome.reward > 0),
+            **self._spread("formula", formulas),
+            **self._spread("numbers", numbers),
+            **self._spread("energy_class", outcome.energy_class.astype(np.int64)),
+            **self._spread("n_queries", self.queries),
         }
-        return self._spread(values)
+        if len(real := np.flatnonzero(outcome.index >= 0)):
+            infos |= self._spread("energy", outcome.energy[real].astype(np.float64), self.over[real])
+        return infos
 
     def of_the_same_step(self) -> dict[str, Any]:
-        """Gymnasium's form of what an episode ended with, beside the start of the next."""
-        masks = states.action_masks(self.state, composition=self.settings.masking == "composition")
-        observation = self.settings.observe(self.state, self.target)
-        rows = np.fromiter(observation, dtype=object, count=len(self.over))
-        final_info = self._spread({"action_mask": masks.view(np.int8)}) | self.infos()
-        return self._spread({"final_obs": rows}) | {
-            "final_info": final_info,
-            "_final_info": final_info["_action_mask"],
-        }
+        """The same in Gymnasium's form for episodes that start anew in the step that ends them."""
+        rows = np.fromiter(self.observations(), dtype=object, count=len(self.over))
+        info = self._spread("action_mask", self.masks()) | self.infos()
+        return {**self._spread("final_obs", rows), "final_info": info, "_final_info": info["_action_mask"]}
 
-    def _spread(self, values: dict[str, NDArray[Any]]) -> dict[str, Any]:
-        """Arrays of all `num_envs`, zero or None where no episode ended, and which these are."""
-        ended = np.zeros(self.num_envs, dtype=bool)
-        ended[self.over] = True
-        infos: dict[str, Any] = {}
-        for key, value in values.items():
-            shape = (self.num_envs, *value.shape[1:])
-            infos[key] = np.empty(shape, object) if value.dtype == object else np.zeros(shape, value.dtype)
-            infos[key][self.over] = value
-        return infos | {f"_{key}": ended for key in values}
+    def _spread(
+        self, key: str, values: NDArray[Any], where: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """An array of all environments, zero or None but where some have a value, and which these are."""
+        where = self.over if where is None else where
+        has = np.zeros(self.num_envs, dtype=bool)
+        has[where] = True
+        shape = (self.num_envs, *values.shape[1:])
+        spread = np.empty(shape, object) if values.dtype == object else np.zeros(shape, values.dtype)
+        spread[where] = values
+        return {key: spread, f"_{key}": has}
