@@ -284,6 +284,15 @@ def mirrored(table: NDArray[Any]) -> NDArray[Any]:
     return table.reshape(TABLE_SHAPE).swapaxes(0, 1).ravel()
 
 
+@functools.cache
+def compound_mask() -> NDArray[np.bool_]:
+    """(39^4,) True at one composition of every compound, that of the smaller index; 987,012 are."""
+    a, b = np.ogrid[:N_ELEMENTS, :N_ELEMENTS]
+    mask: NDArray[np.bool_] = (a < b).repeat(N_ELEMENTS**2) & composition_mask()
+    mask.setflags(write=False)
+    return mask
+
+
 def index_to_compound(index: ArrayLike) -> NDArray[np.int64]:
     """(n,) compound of (n,) index: the same number for a composition and its A/B mirror image.
 

@@ -74,7 +74,8 @@ class _Numbers(dict[str, int]):
     """Atomic numbers by how they are spelt, -1 for what is none; a dictionary, because it is quick."""
 
     def __missing__(self, text: str) -> int:
-        return int(text) if re.fullmatch(r"\s*[0-9]{1,6}\s*", text, re.ASCII) else -1
+        digits = text.strip()
+        return int(digits) if re.fullmatch("[0-9]{1,6}", digits) else -1
 
 
 _NUMBER: Final = _Numbers(

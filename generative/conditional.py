@@ -13,8 +13,10 @@ import torch as th
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from elpa_env.checkpoint import restore
 from elpa_env.classes import N_CLASSES, check_target_class
-from elpa_env.sampler import UNKNOWN, Access, Preset, Progress, chosen_by
+from elpa_env.errors import InputError
+from elpa_env.sampler import Access, Preset, Progress, chosen_by
 from elpa_env.seeds import spawn, torch_seed
 from elpa_env.space import N_STEPS, decode
 from elpa_env.training import TrainingSet
@@ -143,13 +145,22 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
 
     @classmethod
     def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
-        """Read a checkpoint; InputError if it is not of this kind of model."""
+        """Read a checkpoint.
+
+        Raises:
+            InputError: it is none, is damaged, or is not of this kind of model.
+        """
         content = load_checkpoint(path, model=cls.name)
         with checked_content(path):
-            model = cls(cls.config_type(**content["config"]), device=device)
-            for name, network in model.named_children():
-                network.load_state_dict(content["state"][name])
-            model.trained_on = content["trained_on"]
-            # checkpoints of earlier versions do not say
-            model.access = Access(**content["access"]) if "access" in content else UNKNOWN
-        return model
+            config = restore(cls.config_type, content["config"])
+            with th.device("meta"):  # weights take no memory before they are known to fit
+                model = cls(config, device="meta")
+            networks = dict(model.named_children())
+            if set(networks) != set(content["state"]):
+                raise InputError(f"it must hold the networks {', '.join(networks)}")
+            for name, network in networks.items():
+                network.load_state_dict(content["state"][name], assign=True)
+        model.trained_on = content["trained_on"]
+        model.access = content["access"]
+        model.device = th.device(device)
+        return model.to(model.device)

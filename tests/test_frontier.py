@@ -13,6 +13,7 @@ from elpa_env import space, tree
 from elpa_env.errors import InputError
 from elpa_env.solve import solve
 from eval.frontier import check_betas, sweep_agents
+from eval.judge import load_judge
 from eval.metrics import coverage_ceiling
 
 NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
@@ -106,6 +107,24 @@ class TestFrontier:
         )
         assert [curve["name"] for curve in alone["curves"]] == ["a"]
 
+    def test_another_judge(self, agent, judge):
+        symmetric = load_judge("symmetric")
+        sampler = AgentSampler(agent, name="a", masking="composition")
+        papers, other = (
+            sweep_agents([sampler], (4.0,), judge=one, target_class=3, n_samples=500)
+            for one in (judge, symmetric)
+        )
+        assert papers["judge"] == judge.record()
+        assert other["judge"] == symmetric.record()
+        assert other["class_members"] == symmetric.class_counts[3] != papers["class_members"]
+        (p,) = sampler.sweep(3, (4.0,))
+        for record, one in ((papers, judge), (other, symmetric)):
+            curves = {curve["name"]: curve["points"][0] for curve in record["curves"]}
+            assert curves["a"]["success_rate"] == pytest.approx(p[one.members(3)].sum(), rel=1e-9)
+            solved = solve(3, backup="soft", beta=4.0, landscape=one).distribution()
+            assert curves["optimal-soft"]["success_rate"] == pytest.approx(solved[one.members(3)].sum())
+            assert curves["a"]["judge"] == one.name
+
     def test_names_must_differ(self, agent, judge):
         with pytest.raises(InputError, match="agents must differ in name, got dqn, dqn"):
             sweep_agents([AgentSampler(agent)] * 2, (1.0,), judge=judge, target_class=3, n_samples=5)
@@ -123,7 +142,7 @@ class TestCommand:
         arguments = ("frontier", "mine.zip", "--target-class", 3, "--betas", "0,3,inf", "--n-samples", 200)
         status, out, _ = run(*arguments, "--out", "f")
         assert status == 0
-        for word in ("mine", "optimal-soft", "entropy / bits", "inf", "results in f"):
+        for word in ("mine", "optimal-soft", "entropy / bits", "inf", "results in f", "judge: paper"):
             assert word in out
         record = json.loads((tmp_path / "f" / "frontier.json").read_text())
         assert (record["schema_version"], record["target_class"], record["n_samples"]) == (1, 3, 200)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from elpa_env import load_training_set
 from elpa_env.errors import InputError
 from elpa_env.files import read_json
-from elpa_env.space import composition_mask
+from elpa_env.space import composition_mask, index_to_formula
 from eval.samples_csv import read_samples
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -99,10 +99,26 @@ def test_lines_are_counted_right_behind_line_breaks_in_quotes(tmp_path, text, li
     assert f"line {line}" in one_line(READERS["samples"], path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Z_A,Z_B,Z_C,Z_D\n\u200813,11\u00a0, 19,\t9\n",
+        " Z_D , Z_C,Z_B,Z_A\r\n9,19,011,0013",
+        'Z_A,x,Z_B,Z_C,Z_D\r13,"a ""b"", c\n",11,19,9\r',
+        "\ufeffformula,Z_A\n\u00a0AlNaK2F6 ,x\n",
+    ],
+)
+def test_unusual_files_that_are_read(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    (index,) = read_samples(path)
+    assert index_to_formula(index).tolist() == ["AlNaK2F6"]
+
+
 # --- What chance makes ---
 
 FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(FEW, max_examples=20_000)
+MANY = settings(FEW, max_examples=5_000)
 
 _HEADERS = [b"formula", b"x,formula", b"Z_A,Z_B,Z_C,Z_D", TABLE.strip(), TABLE.strip() + b",x"]
 _ROWS = [b"AlNaK2F6", b"x,AlNaK2F6", b"13,11,19,9", b"13,11,19,9,-2.9", b"13,11,19,9,-2.9,x", b"3,11,19,9,-1"]

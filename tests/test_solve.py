@@ -13,6 +13,7 @@ from elpa_env.errors import InputError
 from elpa_env.rules import action_masks
 from elpa_env.sampler import sample_distribution
 from elpa_env.solve import OptimalSampler, solve
+from eval.judge import load_judge
 from eval.metrics import element_distribution, expected_metrics
 from eval.scoring import count_samples, score_tally
 
@@ -24,6 +25,11 @@ ELEMENT = {(int(row), int(group)): e for e, (row, group) in enumerate(zip(ROWS, 
 @pytest.fixture(scope="module")
 def solutions():
     return {backup: solve(1, backup=backup) for backup in BACKUPS}
+
+
+@pytest.fixture(scope="module")
+def symmetric():
+    return load_judge("symmetric")
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +192,16 @@ class TestSoft:
         np.testing.assert_allclose(p[in_class], math.e / z, rtol=1e-9)
         valid = (right * math.e + (space.N_COMPOSITIONS - right) / math.e) / z
         assert p.sum() == pytest.approx(valid, rel=1e-9)
+
+
+def test_another_judge_decides_what_is_solved(symmetric):
+    """Soft: in proportion to exp(beta reward) over its class, both A/B orders alike."""
+    p = OptimalSampler("soft", landscape=symmetric).distribution(1)
+    right = symmetric.table_class == 1
+    z = 3714 * math.exp(5) + (space.N_COMPOSITIONS - 3714) * math.exp(-5)
+    np.testing.assert_allclose(p[right], math.exp(5) / z, rtol=1e-9)
+    np.testing.assert_allclose(p, space.mirrored(p), rtol=1e-9)
+    assert (tree.leaf_rewards(1, symmetric) > 0).sum() == 3714
 
 
 class TestHard:
