@@ -77,7 +77,22 @@ TARGETS: Final = {
     "generative/vae.py": Target(("tests/test_generative.py",)),
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
     "elpa_env/backups.py": Target(("tests/test_backups.py",)),
-    "elpa_env/solve.py": Target(("tests/test_solve.py",)),
+    "elpa_env/rules.py": Target(("tests/test_rules.py",)),
+    "elpa_env/solve.py": Target(
+        tuple(
+            f"tests/test_solve.py::{name}"
+            for name in (
+                "TestSettings",
+                "TestBadArguments",
+                "test_against_recursion",
+                "test_states_at_different_steps_and_lost_ones",
+                "TestSoft",
+                "TestHard",
+            )
+        )
+    ),
+    "eval/metrics.py": Target(("tests/test_metrics.py",)),
+    "eval/exact.py": Target(("tests/test_exact.py",)),
 }
 
 
