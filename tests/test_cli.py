@@ -404,8 +404,8 @@ class TestModelsOfTheUser:
     def test_nothing_else_looks_into_the_working_folder(self, tmp_path):
         for name in ("torch", "loky", "agents", "rich", "pandas"):
             (tmp_path / f"{name}.py").write_text("raise SystemExit('foreign code ran')")
-        chosen = ("--model", "sites", "--model", "random", "--no-reference", "--n-samples", "50", "--jobs", "2")
-        call = [sys.executable, "-P", "-m", "eval", "compare", *chosen]
+        chosen = ("--model", "sites", "--model", "random", "--no-reference", "--n-samples", "50")
+        call = [sys.executable, "-P", "-m", "eval", "compare", *chosen, "--jobs", "2"]
         done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
