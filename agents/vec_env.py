@@ -22,9 +22,9 @@ class ElpasoliteVecEnv(VecEnv):
     """SB3's view of `ElpasoliteVectorEnv`.
 
     `infos[i]` holds `action_mask` and `TimeLimit.truncated`; when episode i ends also
-    `terminal_observation`, `is_success`, `formula`, `numbers`, `energy`, `energy_class`, `n_queries`,
-    and `episode` with reward, length and time as SB3's Monitor writes it. The mask then belongs to the
-    episode that ended; that of the new one is in `reset_infos[i]` and in `env_method("action_masks")`.
+    `terminal_observation`, what `ElpasoliteEnv` adds at the end of an episode, and `episode` with reward,
+    length and time as SB3's Monitor writes it. The mask then belongs to the episode that ended; that of the
+    new one is in `reset_infos[i]` and in `env_method("action_masks")`.
 
     Args:
         env: the environments, which must reset in the step that ends an episode.

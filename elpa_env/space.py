@@ -3,8 +3,8 @@
 Six forms of the same thing, always under these names:
 
 ========== ==================== ==========================================================
-`digits`   (n, 8) int8          row, group of sites A, B, C, D; 1-based; 0 = still open
-`scaled`   (n, 8) float32       eq. 1 of `digits`; 0.0 where open
+`digits`   (n, 8) int8          row, group of sites A, B, C, D; 1-based; 0 = unset
+`scaled`   (n, 8) float32       eq. 1 of `digits`; 0.0 where unset
 `index`    (n,) int64           position in the 39^4 table, site A slowest; -1 = no such
                                 composition (an element that does not exist or stands twice)
 `numbers`  (n, 4) int16         atomic numbers of A, B, C, D
@@ -125,10 +125,10 @@ def scale(digits: ArrayLike) -> NDArray[np.float32]:
     """Map row and group numbers to (-1, 1), eq. 1.
 
     Args:
-        digits: (n, 8) row, group of sites A, B, C, D; 0 = still open.
+        digits: (n, 8) row, group of sites A, B, C, D; 0 = unset.
 
     Returns:
-        (n, 8); 0.0 where open. No closed digit maps to 0.0.
+        (n, 8); 0.0 where unset. No digit that is set maps to 0.0.
 
     Raises:
         InputError: a row outside 0..6 or a group outside 0..8.
@@ -139,9 +139,9 @@ def scale(digits: ArrayLike) -> NDArray[np.float32]:
 
 
 def prefixes(digits: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all open to complete."""
-    open_ = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
-    return np.where(open_, np.int8(0), digits[:, None, :])
+    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all digits unset to complete."""
+    unset = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
+    return np.where(unset, np.int8(0), digits[:, None, :])
 
 
 def decode(vectors: ArrayLike) -> NDArray[np.int8]:
@@ -233,7 +233,7 @@ def composition_mask() -> NDArray[np.bool_]:
 
 
 def digits_to_index(digits: ArrayLike) -> NDArray[np.int64]:
-    """(n,) index of (n, 8) digits; -1 = open, not existing, or an element twice.
+    """(n,) index of (n, 8) digits; -1 = unset, not existing, or an element twice.
 
     Raises:
         InputError: a row outside 0..6 or a group outside 0..8.
@@ -249,7 +249,7 @@ def known_digits_to_index(digits: NDArray[np.int8]) -> NDArray[np.int64]:
 
 
 def digits_to_elements(digits: ArrayLike) -> NDArray[np.int8]:
-    """(n, 4) element 0..38 on each site; -1 where a site is open or no such element exists."""
+    """(n, 4) element 0..38 on each site; -1 where a site is unset or no such element exists."""
     array = as_digits(digits)
     return ELEMENT_OF_ROW_GROUP[array[:, 0::2], array[:, 1::2]]
 
