@@ -14,8 +14,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from elpa_env.errors import InputError
-from elpa_env.space import N_STEPS
-from elpa_env.vector import ElpasoliteVectorEnv
+from elpa_env.rules import describe
+from elpa_env.vector import ElpasoliteVectorEnv, Endings
 
 
 class ElpasoliteVecEnv(VecEnv):
@@ -56,27 +56,32 @@ class ElpasoliteVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Make the step."""
-        observation, rewards, dones, _, arrays = self.env.step(self._actions)
-        masks = arrays["action_mask"]
-        if not dones.any():
-            infos = [{"action_mask": mask, "TimeLimit.truncated": False} for mask in masks]
-            return observation, rewards.astype(np.float32), dones, infos
-        final = arrays["final_info"]
-        infos = [
-            {"action_mask": mask, "TimeLimit.truncated": False}
-            for mask in np.where(dones[:, None], final["action_mask"], masks)
-        ]
+        rewards, dones, endings = self.env.advance(self._actions)
+        masks = self.env.action_masks().view(np.int8)
+        infos: list[dict[str, Any]] = [{"action_mask": mask, "TimeLimit.truncated": False} for mask in masks]
+        if endings:
+            self._end(infos, endings)
+        return self.env.observe(), rewards.astype(np.float32), dones, infos
+
+    def _end(self, infos: list[dict[str, Any]], endings: Endings) -> None:
+        """Put into `infos` how episodes ended, and into `reset_infos` how the next ones start."""
         elapsed = round(time.time() - self._started, 6)
-        keys = ("is_success", "formula", "numbers", "energy", "energy_class", "n_queries")
-        columns = {key: final[key] for key in keys}
-        for i in np.flatnonzero(dones).tolist():
-            last = arrays["final_obs"][i]
-            infos[i] |= {key: column[i] for key, column in columns.items()}
-            infos[i]["terminal_observation"] = last
-            length = min(int(np.count_nonzero(last[:N_STEPS])) + (last[N_STEPS - 1] == 0), N_STEPS)
-            infos[i]["episode"] = {"r": float(rewards[i]), "l": int(length), "t": elapsed}
-            self.reset_infos[i] = {"action_mask": masks[i]}
-        return observation, rewards.astype(np.float32), dones, infos
+        columns = zip(
+            endings.over.tolist(),
+            endings.masks(),
+            endings.observations(),
+            describe(endings.outcome),
+            endings.queries.tolist(),
+            endings.outcome.reward.tolist(),
+            endings.lengths().tolist(),
+            strict=True,
+        )
+        for i, mask, last, info, queries, earned, length in columns:
+            self.reset_infos[i] = {"action_mask": infos[i]["action_mask"]}
+            info["action_mask"], info["TimeLimit.truncated"] = mask, False
+            info["terminal_observation"], info["n_queries"] = last, queries
+            info["episode"] = {"r": earned, "l": length, "t": elapsed}
+            infos[i] = info
 
     def close(self) -> None:
         """Nothing is held."""

@@ -49,6 +49,7 @@ N_COMPOSITIONS: Final = 39 * 38 * 37 * 36
 
 DIGIT_LIMITS: Final[NDArray[np.int8]] = np.array([N_ROWS, N_GROUPS] * N_SITES, dtype=np.int8)
 """(8,) largest digit at each step."""
+_FLOAT_LIMITS: Final = DIGIT_LIMITS.astype(np.float32)
 
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
 
@@ -158,10 +159,15 @@ def decode(vectors: ArrayLike) -> NDArray[np.int8]:
     array = np.asarray(vectors, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != N_STEPS:
         raise InputError(f"vectors must have shape (n, {N_STEPS}), got {array.shape}")
-    if np.isnan(array).any():
+    places = array + np.float32(1)
+    places *= _FLOAT_LIMITS / 2
+    places += np.float32(0.5)
+    np.minimum(places, _FLOAT_LIMITS, out=places)
+    np.maximum(places, np.float32(1), out=places)
+    if np.isnan(places.sum()):
         raise InputError("vectors must be numbers, got NaN: the model that made them has diverged")
-    limits = DIGIT_LIMITS.astype(np.float32)
-    return np.clip(np.rint((array + 1) * (limits / 2) + 0.5), 1, limits).astype(np.int8)
+    np.rint(places, out=places)
+    return places.astype(np.int8)
 
 
 def unscale(scaled: ArrayLike) -> NDArray[np.int8]:

@@ -31,7 +31,7 @@ from eval.exact import exact_score
 from eval.figures import draw_frontier
 from eval.judge import Judge
 from eval.metrics import METRICS, coverage_ceiling
-from eval.run import versions
+from eval.provenance import versions
 
 SCHEMA_VERSION: Final = 1
 """Of ``frontier.json``; raised whenever a key changes its meaning or goes."""

@@ -326,6 +326,7 @@ def sample_table(
     *,
     judge: Judge,
     training_set: TrainingSet,
+    seen: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """One row a sample: formula, atomic numbers, energy, class, and whether it is new.
 
@@ -333,6 +334,8 @@ def sample_table(
         index: (n,) valid samples in the order drawn.
         judge: decides energies and classes.
         training_set: what counts as known.
+        seen: (39^4,) True where a composition was drawn before these; gains those drawn now. Nothing was by
+            default.
 
     Returns:
         n rows; `status` is "repeated" from a composition's second appearance on, else "rediscovered"
@@ -345,6 +348,10 @@ def sample_table(
     frame["energy"] = judge.energy(index).round(4)
     frame["energy_class"] = judge.energy_class(index)
     status = np.where(np.isin(index, training_set.index), REDISCOVERED, NOVEL).astype(object)
-    status[frame.duplicated("formula")] = REPEATED
+    repeated = frame.duplicated("formula").to_numpy()
+    if seen is not None:
+        repeated = repeated | seen[index]
+        seen[index] = True
+    status[repeated] = REPEATED
     frame["status"] = status
     return frame

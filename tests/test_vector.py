@@ -8,8 +8,10 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, check_step_determinism, data_equivalence
+from gymnasium.utils.env_match import check_environments_match
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
@@ -127,6 +129,53 @@ def same(left, right):
 def test_the_seed_decides(name):
     kwargs = VARIANTS[name]
     same(episode(gym.make("Elpasolite-v0", **kwargs), 5), episode(gym.make("Elpasolite-v0", **kwargs), 5))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gymnasiums_checks_of_determinism(name):
+    """Sampled actions, most of which end an episode early: no `info` holds what differs from itself."""
+    env, twin = (gym.make("Elpasolite-v0", disable_env_checker=True, **VARIANTS[name]) for _ in range(2))
+    for seed in range(60):
+        check_step_determinism(env.unwrapped, seed)
+        check_environments_match(env, twin, num_steps=20, seed=seed)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("name", VARIANTS)
+def test_vector_rollouts_are_deterministic(name, mode):
+    env, twin = (ElpasoliteVectorEnv(7, autoreset_mode=mode, **VARIANTS[name]) for _ in range(2))
+    for seed in range(40):
+        assert data_equivalence(env.reset(seed=seed), twin.reset(seed=seed), exact=True)
+        env.action_space.seed(seed)
+        for _ in range(10):
+            actions = env.action_space.sample()
+            result = env.step(actions)
+            assert data_equivalence(result, twin.step(actions), exact=True)
+            if mode == AutoresetMode.DISABLED and result[2].any():
+                assert data_equivalence(*(e.reset(options={"reset_mask": result[2]}) for e in (env, twin)))
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_gymnasiums_wrappers_see_the_same_infos(mode):
+    """Episode statistics are added to an `info`, and an `info` becomes a list of dicts."""
+    ours, theirs = (
+        DictInfoToList(RecordEpisodeStatistics(env))
+        for env in (
+            ElpasoliteVectorEnv(5, autoreset_mode=mode),
+            SyncVectorEnv([ElpasoliteEnv] * 5, autoreset_mode=mode),
+        )
+    )
+    rng = np.random.default_rng(0)
+    np.testing.assert_equal(ours.reset(seed=1)[1], theirs.reset(seed=1)[1])
+    ended = 0
+    for _ in range(60):
+        actions = np.where(rng.random(5) < 0.8, rng.integers(6, size=5), 7)
+        infos, expected = ours.step(actions)[-1], theirs.step(actions)[-1]
+        for info, other in zip(infos, expected, strict=True):
+            for record in (info.get("episode"), other.get("episode")):
+                ended += record is not None and record.pop("t") >= 0
+            np.testing.assert_equal(info, other)
+    assert ended > 20
 
 
 def test_any_class_draws_all_classes_evenly_and_shows_them():
@@ -299,8 +348,23 @@ class TestErrors:
                 env.step(actions)
         with pytest.raises(InputError, match="reset_mask"):
             env.reset(options={"reset_mask": np.zeros(3, dtype=bool)})
-        with pytest.raises(InputError, match="3 of them, got 2"):
-            env.reset(seed=[1, 2])
+        for seed, message in (
+            ([1, 2], "3 of them, got 2"),
+            (1.5, "3 of them, got 1.5"),
+            (-1, "at least 0, or None, got -1"),
+            ([0, None, 1.0], "at least 0, or None, got 1.0"),
+            ("abc", "at least 0, or None, got 'a'"),
+        ):
+            with pytest.raises(InputError, match=message):
+                env.reset(seed=seed)
+        with pytest.raises(InputError, match=f"0..7, got {2**64 - 1}"):
+            env.step(np.array([0, 1, 2**64 - 1], dtype=np.uint64))
+
+    def test_seeds_of_numpy_are_seeds(self):
+        env = ElpasoliteVectorEnv(3, target_class=None)
+        expected, _ = env.reset(seed=[4, 5, 6])
+        np.testing.assert_array_equal(env.reset(seed=np.arange(4, 7))[0], expected)
+        np.testing.assert_array_equal(env.reset(seed=np.int64(4))[0], expected)
 
     @pytest.mark.parametrize("action", [8, -1, 1.5, "a", None])
     def test_actions_outside_the_space(self, action):
@@ -316,7 +380,14 @@ class TestErrors:
             (lambda numbers: 1.0, r"returned shape \(\) for 1 compositions: it must return \(1,\)"),
             (lambda numbers: numbers, r"returned shape \(1, 4\)"),
             (lambda numbers: 1 / 0, "failed: ZeroDivisionError: division by zero"),
-            (lambda numbers: "low", "failed: ValueError"),
+            (lambda numbers: "low", r"returned str values: it must return \(1,\)"),
+            (lambda numbers: None, "returned object values"),
+            (lambda numbers: ["-1.5"], "returned str values"),
+            (lambda numbers: np.array([-1.5], dtype=object), "returned object values"),
+            (lambda numbers: np.array([-1.5 + 0j]), "returned complex128 values"),
+            (lambda numbers: np.ma.array([-1.5], mask=[True]), "returned masked values"),
+            (lambda numbers: np.array([1e300]), r"returned 1e\+300 for .* between -3.4e\+38 and 3.4e\+38"),
+            (lambda numbers: np.array([-np.inf]), "returned -inf for .*finite eV/atom"),
         ],
     )
     def test_failing_energy_models_are_named_and_leave_a_usable_environment(self, model, message):
@@ -338,10 +409,50 @@ class TestErrors:
                     many.step([digit - 1])
                 expected = message.replace("eV/atom", "") if role == "reward" else f"my_model {message}"
                 for step in (lambda env=single: env.step(6), lambda env=many: env.step([6])):
-                    with pytest.raises(InputError, match=f"{role} .*{expected}"):
+                    with pytest.raises(InputError, match=f"^{role} .*{expected}.*$"):
                         step()
             with pytest.raises(gym.error.ResetNeeded):
                 single.step(0)
+
+    @pytest.mark.parametrize("n", [1, 40])
+    def test_who_changes_what_it_is_given_changes_nothing_else(self, n):
+        """The energy model spoils the numbers, the reward all that it sees; nobody notices."""
+        seen = []
+
+        def spoiling(numbers):
+            energy = light(numbers)
+            numbers[:] = -1
+            return energy
+
+        def spoiled(numbers, energy, energy_class, target_class):
+            seen.extend(numbers.tolist())
+            earned = stability(numbers, energy, energy_class, target_class)
+            for array in (numbers, energy, energy_class, target_class):
+                array[:] = -1
+            return earned
+
+        plain, rough = (
+            ElpasoliteVectorEnv(n, masking="composition", energy_model=model, reward=reward)
+            for model, reward in ((light, stability), (spoiling, spoiled))
+        )
+        _, infos = plain.reset(seed=0)
+        rough.reset(seed=0)
+        rng = np.random.default_rng(0)
+        for _ in range(8):
+            actions = (rng.random((n, 8)) * infos["action_mask"]).argmax(axis=1)
+            (*arrays, infos), (*others, other_infos) = plain.step(actions), rough.step(actions)
+            np.testing.assert_equal(others, arrays)
+        np.testing.assert_equal(dict(other_infos), dict(infos))
+        np.testing.assert_array_equal(seen, infos["numbers"])
+
+    @pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, np.int8, np.uint64, bool, None])
+    def test_real_numbers_of_any_kind_are_taken(self, kind):
+        ones = [1.0] if kind is None else np.ones(1, dtype=kind)
+        env = ElpasoliteEnv(energy_model=lambda numbers: ones, reward=lambda *_: ones)
+        env.reset(seed=0)
+        for digit in space.index_to_digits(space.formula_to_index(["AlNaK2F6"]))[0]:
+            _, reward, *_, info = env.step(digit - 1)
+        assert info["energy"] == reward == 1.0
 
     def test_queries_are_counted(self):
         calls = []
