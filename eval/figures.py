@@ -6,6 +6,7 @@ or MPLBACKEND says. Names and captions are taken as they are, dollar signs and b
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import textwrap
@@ -22,7 +23,7 @@ from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
 from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS, SYMBOLS
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
-from elpa_env.space import SITES
+from elpa_env.space import N_SITES, SITES
 from eval.metrics import METRICS
 from eval.placement import leader_end, place_names
 
@@ -57,12 +58,15 @@ _import_matplotlib()
 
 import matplotlib  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.collections import PathCollection  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.path import Path as Path2D  # noqa: E402
+from matplotlib.textpath import TextPath  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter  # noqa: E402
+from matplotlib.transforms import Affine2D  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
 
 ENERGY_BINS: Final[NDArray[np.float64]] = np.arange(-4.0, 6.01, 0.2)
 """eV/atom; edges of the 0.2 eV bins of Fig. 5."""
@@ -208,28 +212,63 @@ def draw_elements(
         target_class: 1..10.
         caption: small print.
     """
-    rows = len(distributions)
+    rows, height, width = len(distributions), N_ROWS + 1, N_GROUPS + 1
+    mosaic = np.full((rows * height - 1, N_SITES * width - 1), np.nan)
+    corners = np.mgrid[: rows * height : height, : N_SITES * width : width].reshape(2, -1, 1)
+    y, x = corners + np.stack([ROWS - 1, GROUPS - 1])[:, None, :]  # (rows x sites, elements)
+    mosaic[y, x] = shares = np.concatenate([np.asarray(p) for p in distributions.values()])
+    vmax = max(float(np.nanquantile(p[:3], 0.99)) for p in distributions.values())
     title = f"Elements on the four sites, class {target_class}"
     with _picture(path, (11, 0.6 + 1.7 * rows), title=title, caption=caption) as figure:
-        panels = figure.subplots(rows, len(SITES), squeeze=False)
-        vmax = max(float(np.nanquantile(p[:3], 0.99)) for p in distributions.values())
-        image = None
-        for site, panel in zip(SITES, panels[0], strict=True):
-            panel.set_title(f"site {site}", fontsize=10)
-        for line, (name, distribution) in zip(panels, distributions.items(), strict=True):
-            for panel, shares in zip(line, distribution, strict=True):
-                grid = np.full((N_ROWS, N_GROUPS), np.nan)
-                grid[ROWS - 1, GROUPS - 1] = shares
-                image = panel.imshow(grid, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
-                for symbol, row, group, share in zip(SYMBOLS, ROWS, GROUPS, shares, strict=True):
-                    colour = "black" if share > 0.6 * vmax else "white"
-                    panel.text(group - 1, row - 1, symbol, ha="center", va="center", fontsize=6, color=colour)
-                panel.set_xticks([])
-                panel.set_yticks([])
-            line[0].set_ylabel("\n".join(textwrap.wrap(_short(name), 18)), fontsize=9)
-        if image is not None:
-            bar = figure.colorbar(image, ax=panels, shrink=0.6, extend="max")
-            bar.set_label("p(Z|S)")
+        # one panel for all: a panel a heat map and a text an element take ten times as long
+        panel = figure.subplots()
+        image = panel.imshow(mosaic, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
+        bright = shares > 0.6 * vmax
+        for chosen, colour in ((bright, "black"), (~bright, "white")):
+            _write_symbols(panel, np.nonzero(chosen)[1], x[chosen], y[chosen], colour)
+        names = ["\n".join(textwrap.wrap(_short(name), 18)) for name in distributions]
+        panel.set_yticks(
+            np.arange(rows) * height + (N_ROWS - 1) / 2, names, rotation=90, va="center", fontsize=9
+        )
+        panel.set_xticks(
+            np.arange(N_SITES) * width + (N_GROUPS - 1) / 2, [f"site {s}" for s in SITES], fontsize=10
+        )
+        panel.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        panel.grid(visible=False)
+        panel.spines[:].set_visible(False)
+        figure.colorbar(image, ax=panel, shrink=0.6, aspect=45, extend="max").set_label("p(Z|S)")
+
+
+def _write_symbols(
+    panel: Axes,
+    elements: NDArray[np.int64],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    colour: str,
+) -> None:
+    """Write the symbols of (n,) elements centred on (n,) places."""
+    paths = _symbol_paths()
+    symbols = PathCollection(
+        [paths[element] for element in elements.tolist()],
+        offsets=np.stack([x, y], axis=1),
+        offset_transform=panel.transData,
+        facecolors=colour,
+        linewidths=0,
+        snap=False,  # else thin strokes vanish between pixels
+    )
+    symbols.set_transform(Affine2D().scale(_DPI / 72))
+    panel.add_collection(symbols, autolim=False)
+
+
+@functools.cache
+def _symbol_paths() -> tuple[Path2D, ...]:
+    """Outlines of the elements' symbols in points, each around its centre."""
+    outlines = [TextPath((0, 0), symbol, size=6) for symbol in SYMBOLS]
+    boxes = [outline.get_extents() for outline in outlines]
+    return tuple(
+        outline.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
+        for outline, box in zip(outlines, boxes, strict=True)
+    )
 
 
 def draw_frontier(
