@@ -76,7 +76,7 @@ TARGETS: Final = {
     "generative/networks.py": Target(("tests/test_generative.py",)),
     "generative/vae.py": Target(("tests/test_generative.py",)),
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
-    "elpa_env/backups.py": Target(("tests/test_solve.py",)),
+    "elpa_env/backups.py": Target(("tests/test_backups.py",)),
     "elpa_env/solve.py": Target(("tests/test_solve.py",)),
 }
 
