@@ -104,14 +104,16 @@ def single(name: str, actions: list[int]) -> Callable[[], float]:
     return run
 
 
-def vector(env: gym.vector.VectorEnv, actions: np.ndarray) -> Callable[[], float]:
-    """Environment steps per second of a vector environment."""
+def vector(env: gym.vector.VectorEnv, actions: np.ndarray, *, look: bool = False) -> Callable[[], float]:
+    """Environment steps per second of a vector environment, whose infos someone looks at or no one does."""
 
     def run() -> float:
         env.reset(seed=0)
         started = time.process_time()
         for action in actions:
-            env.step(action)
+            *_, infos = env.step(action)
+            if look:
+                dict(infos)
         return actions.size / (time.process_time() - started)
 
     return run
@@ -198,15 +200,18 @@ def memory_per_environment() -> float:
 def vector_rows() -> None:
     """Beside CartPole: legal actions, any, and the bare loop of both."""
     steps = 20 * (N_STEPS + 1)
+    with_resets = legal_actions(steps, N_VECTOR, cycle=N_STEPS + 1)
     same_step = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
     rewards = leaf_rewards(1).astype(np.int8)
     legal, anything = legal_actions(steps, N_VECTOR), any_actions(steps, N_VECTOR)
     cartpole, *ours = in_turn(
         vector(gym.make_vec("CartPole-v1", N_VECTOR, vectorization_mode="vector_entry_point"), anything % 2),
-        vector(gym.make_vec("Elpasolite-v0", N_VECTOR), legal_actions(steps, N_VECTOR, cycle=N_STEPS + 1)),
+        vector(gym.make_vec("Elpasolite-v0", N_VECTOR), with_resets),
         vector(gym.make_vec("Elpasolite-v0", N_VECTOR), anything),
         vector(gym.make_vec("Elpasolite-v0", N_VECTOR, **same_step), legal),
         vector(gym.make_vec("Elpasolite-v0", N_VECTOR, **same_step), anything),
+        vector(gym.make_vec("Elpasolite-v0", N_VECTOR), with_resets, look=True),
+        vector(gym.make_vec("Elpasolite-v0", N_VECTOR), anything, look=True),
         bare(legal, rewards),
         bare(anything, rewards),
     )
@@ -215,6 +220,8 @@ def vector_rows() -> None:
         ("`action_space.sample()`", 1.5),
         ("legal actions, reset in the same step", None),
         ("`action_space.sample()`, reset in the same step", None),
+        ("legal actions, every info looked at", None),
+        ("`action_space.sample()`, every info looked at", None),
         ("bare NumPy loop, legal actions", None),
         ("bare NumPy loop, `action_space.sample()`", None),
     )

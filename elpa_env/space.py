@@ -54,18 +54,7 @@ _FLOAT_LIMITS: Final = DIGIT_LIMITS.astype(np.float32)
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
 
 
-def pair_codes(digits: NDArray[np.int8]) -> NDArray[np.uint16]:
-    """(n, 4) a small number for row and group of each site: 8 * group + row, both 0..8.
-
-    Args:
-        digits: (n, 8), contiguous and known to be in range.
-    """
-    pairs = digits.view(np.uint16)  # row + 256 * group
-    return (pairs >> np.uint16(5)) | (pairs & np.uint16(7))
-
-
-N_PAIR_CODES: Final = 8 * (N_GROUPS + 1)
-PAIR_CODE_OF_ELEMENT: Final = 8 * GROUPS.astype(np.int64) + ROWS
+_PAIR_CODE_OF_ELEMENT: Final = 8 * GROUPS.astype(np.int64) + ROWS
 
 
 def _places() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -80,7 +69,7 @@ def _places() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     elements = np.full((N_SITES, N_ELEMENTS + 1), -N_TABLE, dtype=np.int32)
     elements[:, :N_ELEMENTS] = strides[:, None] * np.arange(N_ELEMENTS)
     by_code = np.full((N_SITES, 128), -N_TABLE, dtype=np.int32)
-    by_code[:, PAIR_CODE_OF_ELEMENT] = elements[:, :N_ELEMENTS]
+    by_code[:, _PAIR_CODE_OF_ELEMENT] = elements[:, :N_ELEMENTS]
     first, second = by_code[0::2, None, :], by_code[1::2, :, None]
     return elements, (first + second).reshape(2, -1)
 
@@ -238,13 +227,10 @@ def digits_to_index(digits: ArrayLike) -> NDArray[np.int64]:
     Raises:
         InputError: a row outside 0..6 or a group outside 0..8.
     """
-    return known_digits_to_index(np.ascontiguousarray(as_digits(digits)))
-
-
-def known_digits_to_index(digits: NDArray[np.int8]) -> NDArray[np.int64]:
-    """`digits_to_index` for contiguous digits that are known to be in range."""
-    codes = pair_codes(digits).view(np.uint32)  # first site + 65536 * second
-    codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))
+    pairs = np.ascontiguousarray(as_digits(digits)).view(np.uint16)  # row + 256 * group
+    pairs = (pairs >> np.uint16(5)) | (pairs & np.uint16(7))  # row + 8 * group
+    codes = pairs.view(np.uint32)  # first site + 65536 * second
+    codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))  # first site + 128 * second
     return _real_places(_PLACE_OF_CODES[0].take(codes[:, 0]) + _PLACE_OF_CODES[1].take(codes[:, 1]))
 
 

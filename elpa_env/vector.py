@@ -335,31 +335,33 @@ class Endings(NamedTuple):
         """What the `info` of all environments gains."""
         outcome = self.outcome
         formulas, numbers = rules.texts_and_numbers(outcome.index)
-        infos = {
-            **self._spread("is_success", outcome.reward > 0),
-            **self._spread("formula", formulas),
-            **self._spread("numbers", numbers),
-            **self._spread("energy_class", outcome.energy_class.astype(np.int64)),
-            **self._spread("n_queries", self.queries),
+        values: dict[str, NDArray[Any]] = {
+            "is_success": outcome.reward > 0,
+            "formula": formulas,
+            "numbers": numbers,
+            "energy_class": outcome.energy_class.astype(np.int64),
+            "n_queries": self.queries,
         }
+        infos = self._spread(self.over, values)
         if len(real := np.flatnonzero(outcome.index >= 0)):
-            infos |= self._spread("energy", outcome.energy[real].astype(np.float64), self.over[real])
+            infos |= self._spread(self.over[real], {"energy": outcome.energy[real].astype(np.float64)})
         return infos
 
     def of_the_same_step(self) -> dict[str, Any]:
         """The same in Gymnasium's form for episodes that start anew in the step that ends them."""
         rows = np.fromiter(self.observations(), dtype=object, count=len(self.over))
-        info = self._spread("action_mask", self.masks()) | self.infos()
-        return {**self._spread("final_obs", rows), "final_info": info, "_final_info": info["_action_mask"]}
+        info = self._spread(self.over, {"action_mask": self.masks()}) | self.infos()
+        infos = self._spread(self.over, {"final_obs": rows})
+        return {**infos, "final_info": info, "_final_info": info["_action_mask"]}
 
-    def _spread(
-        self, key: str, values: NDArray[Any], where: NDArray[np.int64] | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """An array of all environments, zero or None but where some have a value, and which these are."""
-        where = self.over if where is None else where
+    def _spread(self, where: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays of all environments, zero or None but where some have a value, and which these are."""
         has = np.zeros(self.num_envs, dtype=bool)
         has[where] = True
-        shape = (self.num_envs, *values.shape[1:])
-        spread = np.empty(shape, object) if values.dtype == object else np.zeros(shape, values.dtype)
-        spread[where] = values
-        return {key: spread, f"_{key}": has}
+        infos: dict[str, NDArray[Any]] = {}
+        for key, value in values.items():
+            shape = (self.num_envs, *value.shape[1:])
+            infos[key] = np.empty(shape, object) if value.dtype == object else np.zeros(shape, value.dtype)
+            infos[key][where] = value
+            infos[f"_{key}"] = has
+        return infos
