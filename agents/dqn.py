@@ -17,13 +17,14 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn import functional as F
 
 from agents.buffers import EpisodeReplayBuffer
+from agents.masks import ActionMasks
 from agents.policies import BoundedQPolicy, soft_offsets
 from agents.sampling import draw_categories
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking
+from elpa_env.dynamics import N_ACTIONS, Masking, check_masking
 from elpa_env.errors import InputError, check_choice
 from elpa_env.sampler import Access
-from elpa_env.space import N_STEPS, unscale
+from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
 
 CHECKPOINT_FORMAT = 1
@@ -137,6 +138,7 @@ class BoltzmannDQN(DQN):
         self.checkpoint_format = CHECKPOINT_FORMAT
         self.trained_on: dict[str, Any] | None = None
         self.access: Access | None = None
+        self._masks: ActionMasks | None = None
         self.beta = beta
         self.backup = backup
         self.conservative = conservative
@@ -165,19 +167,23 @@ class BoltzmannDQN(DQN):
         super().set_random_seed(seed)
         self._rng = np.random.default_rng(seed)
 
-    def open_actions(self, observation: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """(n, n_actions) True where an action is allowed, read from (n, ...) observations."""
+    def open_actions(self, observations: th.Tensor) -> th.Tensor:
+        """(n, n_actions) True where an action of (n, ...) observations is allowed."""
         if self.masking is None:
             assert isinstance(self.action_space, spaces.Discrete)
-            return np.ones((len(observation), int(self.action_space.n)), dtype=bool)
-        return action_masks(unscale(observation[:, :N_STEPS]), self.masking)
+            shape = len(observations), int(self.action_space.n)
+            return th.ones(shape, dtype=th.bool, device=observations.device)
+        if self._masks is None or self._masks.masking != self.masking:
+            self._masks = ActionMasks(self.masking, self.device)
+        return self._masks(observations)
 
+    @th.no_grad()
     def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, n_actions) Q-values of (n, ...) observations; -inf where an action is not open."""
-        with th.no_grad():
-            self.policy.set_training_mode(False)
-            q = self.q_net(th.as_tensor(observation, device=self.device)).cpu().double().numpy()
-        return np.where(self.open_actions(observation), q, -np.inf)
+        self.policy.set_training_mode(False)
+        observations = th.as_tensor(observation, device=self.device)
+        q = self.q_net(observations).masked_fill(~self.open_actions(observations), -th.inf)
+        return np.asarray(q.cpu().double().numpy())
 
     def action_probabilities(
         self, observation: NDArray[np.float32], *, beta: float | None = None
@@ -223,7 +229,8 @@ class BoltzmannDQN(DQN):
         uniform = np.full(n_envs, warming_up) | (self._rng.random(n_envs) < self.exploration_rate)
         action, _ = self.predict(self._last_obs)
         if uniform.any():
-            anything = self._draw(self.open_actions(self._last_obs).astype(np.float64))
+            open_ = self.open_actions(th.as_tensor(self._last_obs, device=self.device))
+            anything = self._draw(open_.cpu().double().numpy())
             action = np.where(uniform, anything, action)
         return action, action
 
@@ -251,25 +258,26 @@ class BoltzmannDQN(DQN):
 
     def _loss(self, data: ReplayBufferSamples) -> th.Tensor:
         """() mean squared error of eq. 15, and the conservative term."""
-        value = self._next_value(data.next_observations)
-        target = data.rewards + (1 - data.dones) * self.gamma * value
         q = self.q_net(data.observations)
         current = q.gather(1, data.actions.long())
-        loss = F.mse_loss(current, target)
+        loss = F.mse_loss(current, self._targets(data))
         if self.conservative:
-            open_q = q.masked_fill(self._closed(data.observations), -th.inf)
+            open_q = q.masked_fill(~self.open_actions(data.observations), -th.inf)
             gap = th.logsumexp(open_q, dim=1, keepdim=True) - current
             loss = loss + self.conservative * gap.mean()
         return loss
 
-    def _closed(self, observations: th.Tensor) -> th.Tensor:
-        """(n, n_actions) True where an action of (n, ...) observations is not open."""
-        return th.as_tensor(~self.open_actions(observations.cpu().numpy()), device=self.device)
+    def _targets(self, data: ReplayBufferSamples) -> th.Tensor:
+        """(n, 1) reward, plus the discounted value of the next state where the episode goes on."""
+        goes_on = data.dones[:, 0] == 0
+        targets = data.rewards.clone()
+        targets[goes_on] += self.gamma * self._next_value(data.next_observations[goes_on])
+        return targets
 
     @th.no_grad()
     def _next_value(self, observations: th.Tensor) -> th.Tensor:
         """(n, 1) value of (n, ...) next states according to `backup`, over the open actions."""
-        closed = self._closed(observations)
+        closed = ~self.open_actions(observations)
         judged = self.q_net_target(observations).masked_fill(closed, -th.inf)
         value: th.Tensor
         if self.backup == "max":

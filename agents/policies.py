@@ -54,7 +54,7 @@ class DigitEncoder(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(n, features_dim) features of (n, 8 or more) observations."""
-        digits = _read_digits(observations, self._half_limits)
+        digits = read_digits(observations, self._half_limits)
         is_open = (digits == 0).float()
         column = digits[:, self._column]
         if self.encoding == "one-hot":
@@ -94,7 +94,7 @@ class ElementEmbedding(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(n, features_dim) features of (n, 8 or more) observations."""
-        digits = _read_digits(observations, self._half_limits).long()
+        digits = read_digits(observations, self._half_limits).long()
         row, group = digits[:, ::2], digits[:, 1::2]
         element = th.where(group > 0, row * (N_GROUPS + 1) + group, 0)
         places = th.cat([digits + self._first_digit, element + self._first_element], dim=1)
@@ -104,7 +104,7 @@ class ElementEmbedding(BaseFeaturesExtractor):
         return nn.functional.leaky_relu(features, NEGATIVE_SLOPE)
 
 
-def _read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
+def read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
     """(n, 8) digits of (n, 8 or more) observations, 0 where open; eq. 1 backwards."""
     scaled = observations[:, :N_STEPS]
     return ((scaled + 1) * half_limits + 0.5).round() * (scaled != 0)
