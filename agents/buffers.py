@@ -13,9 +13,9 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from elpa_env.classes import N_CLASSES
-from elpa_env.dynamics import sparse_reward, steps_taken
+from elpa_env.classes import N_CLASSES, one_hot
 from elpa_env.errors import InputError
+from elpa_env.rules import sparse_reward, steps_taken
 from elpa_env.space import N_STEPS, prefixes, scale
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
@@ -68,9 +68,9 @@ class EpisodeReplayBuffer(ReplayBuffer):
         target = self._targets(episodes)
         observations, next_observations = self.observations[rows, 0], self.next_observations[rows, 0]
         if self._target_class is None:
-            one_hot = np.eye(N_CLASSES, dtype=np.float32)[target - 1].repeat(N_STEPS, axis=0)[:batch_size]
-            observations = np.concatenate([observations, one_hot], axis=1)
-            next_observations = np.concatenate([next_observations, one_hot], axis=1)
+            classes = one_hot(target).repeat(N_STEPS, axis=0)[:batch_size]
+            observations = np.concatenate([observations, classes], axis=1)
+            next_observations = np.concatenate([next_observations, classes], axis=1)
         rewards = np.zeros((len(episodes), N_STEPS), dtype=np.float32)
         rewards[:, -1] = sparse_reward(self._energy_class[episodes], target)
         return ReplayBufferSamples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -20,9 +20,10 @@ from agents.buffers import EpisodeReplayBuffer
 from agents.masks import ActionMasks
 from agents.policies import BoundedQPolicy, soft_offsets
 from agents.sampling import draw_categories
+from elpa_env.backups import SOFT_BACKUPS, Backup, boltzmann, check_beta
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, check_masking
 from elpa_env.errors import InputError, check_choice
+from elpa_env.rules import N_ACTIONS, Masking, check_masking
 from elpa_env.sampler import Access
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
@@ -30,36 +31,7 @@ from elpa_env.training import TrainingSet
 CHECKPOINT_FORMAT = 1
 """Kept with every saved agent; raised when an older one can no longer be read."""
 
-Backup = Literal["double", "max", "soft", "soft-double"]
-SOFT_BACKUPS: Final = ("soft", "soft-double")
-"""Those that beta has a part in."""
-
 SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
-
-
-def boltzmann(q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """Probabilities in proportion to exp(β Q), eq. 16.
-
-    Args:
-        q: (n, n_actions); -inf where an action is not open, in every row one that is.
-        beta: β; 0 = uniform over the open actions, inf = the best of them.
-    """
-    q = q - q.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        weight = np.where(np.isneginf(q), 0.0, np.exp(beta * q))
-    weight[q == 0] = 1
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
-
-
-def check_beta(beta: float) -> float:
-    """Return the inverse temperature if it is one.
-
-    Raises:
-        InputError: it is below 0 or not a number.
-    """
-    if not beta >= 0:
-        raise InputError(f"beta must be at least 0, got {beta}")
-    return beta
 
 
 class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -106,7 +78,7 @@ class BoltzmannDQN(DQN):
             mean of log(sum of exp(Q) over the open actions) - Q of the action taken, added to the mean
             squared error (which has no factor 1/2 here). It pushes down the actions that the data do
             not take. 0 = off.
-        masking: what is open, see `elpa_env.dynamics.action_masks`; None = every action, for
+        masking: what is open, see `elpa_env.rules.action_masks`; None = every action, for
             environments other than this project's; by default the environment's own, "digits" offline.
         target_class: energy class that the agent is trained for, kept with it when it is saved; by
             default the environment's, None if that draws a class for every episode.

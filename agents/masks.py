@@ -6,13 +6,13 @@ import torch as th
 from torch import Tensor
 
 from agents.policies import read_digits
-from elpa_env.dynamics import N_ACTIONS, Masking
 from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS
+from elpa_env.rules import N_ACTIONS, Masking
 from elpa_env.space import DIGIT_LIMITS, N_SITES
 
 
 class ActionMasks:
-    """`elpa_env.dynamics.action_masks` of observations, without a way through the CPU.
+    """`elpa_env.rules.action_masks` of observations, without a way through the CPU.
 
     A set of elements is one number, an element one of its bits. Each action stands for a set: a row for
     its elements, a group for the element of that group in the row just chosen. An action is open if its set

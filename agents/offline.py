@@ -11,10 +11,11 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 
 from agents.callbacks import AveragedWeights, ReportProgress
-from agents.dqn import Backup, BoltzmannDQN
+from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, DigitEncoder, Encoding
-from elpa_env.dynamics import Masking
+from elpa_env.backups import Backup
+from elpa_env.rules import Masking
 from elpa_env.sampler import Progress
 from elpa_env.training import TrainingSet
 

@@ -11,14 +11,15 @@ import torch as th
 
 from agents.buffers import MixedReplayBuffer, check_step_weights
 from agents.callbacks import ReportProgress
-from agents.dqn import Backup, BoltzmannDQN
+from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, ElementEmbedding
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.vec_env import ElpasoliteVecEnv, make_vec_env
-from elpa_env.dynamics import Masking
+from elpa_env.backups import Backup
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.landscape import EnergyModel, Landscape, load_landscape
+from elpa_env.rules import Masking
 from elpa_env.sampler import Access, Progress
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
@@ -208,6 +209,7 @@ def train_online(
             seed=seed,
             target_class=target_class,
             energy_model=energy_model,
+            reward=energy_model.reward if isinstance(energy_model, RewardModel) else None,
             masking=config.masking,
         )
         model = _agent(env, training_set, target_class, config, seed, device, tensorboard_log)

@@ -58,7 +58,7 @@ class RewardModelConfig:
         batch_size: rows an update.
         learning_rate: AdamW's, at its height.
         weight_decay: decoupled, AdamW's.
-        sharpness: κ of `RewardModel.class_reward`.
+        sharpness: κ of `RewardModel.reward`.
 
     Raises:
         InputError: a value out of range.
@@ -139,8 +139,8 @@ def element_properties() -> Tensor:
 class RewardModel:
     """Formation energies with their uncertainty, learnt from a training set and nothing else.
 
-    It is an `EnergyModel`, so that the environment can ask it for energies, and states rewards of its
-    own: `Elpasolite-v0` takes them instead of ±1 (see `class_reward`).
+    It is an `EnergyModel`, so that the environment can ask it for energies, and its method `reward` is a
+    reward for `Elpasolite-v0` that knows how sure it is of them.
 
     Args:
         config: hyperparameters.
@@ -225,8 +225,12 @@ class RewardModel:
         """(n,) eV/atom of (n, 4) atomic numbers; see `elpa_env.EnergyModel`."""
         return self.energy(numbers_to_index(numbers))
 
-    def class_reward(
-        self, numbers: NDArray[np.int16], target_class: NDArray[np.int8] | int
+    def reward(
+        self,
+        numbers: NDArray[np.int16],
+        energy: NDArray[np.float32] | None,
+        energy_class: NDArray[np.int8] | None,
+        target_class: NDArray[np.int8] | int,
     ) -> NDArray[np.float64]:
         """(n,) rewards max(-1, 1 + κ log p), p the probability of the target class.
 
@@ -236,8 +240,11 @@ class RewardModel:
 
         Args:
             numbers: (n, 4) atomic numbers.
+            energy: plays no part; the mean energy alone does not say how sure it is.
+            energy_class: plays no part.
             target_class: (n,) or one for all, 1..10.
         """
+        del energy, energy_class
         p = self.class_probability(numbers_to_index(numbers), target_class)
         with np.errstate(divide="ignore"):
             return np.maximum(-1.0, 1 + self.config.sharpness * np.log(p))

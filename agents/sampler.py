@@ -18,13 +18,14 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN, boltzmann, check_beta
+from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.sampling import sample_policy
+from elpa_env.backups import boltzmann, check_beta
 from elpa_env.classes import N_CLASSES, check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, check_masking, observe
 from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_path
+from elpa_env.rules import N_ACTIONS, Masking, action_masks, check_masking, observe
 from elpa_env.space import N_STEPS
 from elpa_env.tree import digits_to_codes, policy_distribution, tabulate
 
@@ -199,11 +200,9 @@ class AgentSampler:
 
     def _scores(self, digits: NDArray[np.int8], target_class: int) -> NDArray[np.float32]:
         """(m, 8) Q-values or logarithms of probabilities, -inf where an action is closed."""
-        observation = observe(np.ascontiguousarray(digits))
-        if self.target_class is None:
-            one_hot = np.zeros((len(digits), N_CLASSES), dtype=np.float32)
-            one_hot[:, target_class - 1] = 1
-            observation = np.concatenate([observation, one_hot], axis=1)
+        observation = observe(
+            np.ascontiguousarray(digits), target_class if self.target_class is None else None
+        )
         with th.no_grad():
             batch = th.as_tensor(observation, device=self.model.device)
             scores: NDArray[np.float32] = self._logits(batch).cpu().numpy()
@@ -254,8 +253,7 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
         found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(
-            f"unknown algorithm {name!r}: {', '.join(known)}, one of sb3_contrib's "
-            f"(pip install 'elpasolite[contrib]'), or your own as module:Class"
+            f"unknown algorithm {name!r}: {', '.join(known)}, one of sb3_contrib's, or module:Class"
         ) from error
     if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
         raise InputError(f"{name} is no Stable-Baselines3 algorithm")

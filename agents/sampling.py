@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.dynamics import N_ACTIONS, initial_digits
+from elpa_env.rules import N_ACTIONS, initial_digits
 from elpa_env.space import DIGIT_LIMITS, N_STEPS
 
 Policy = Callable[[NDArray[np.int8]], NDArray[np.float64]]

@@ -27,9 +27,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from agents import AgentSampler, make_vec_env
-from elpa_env import load_landscape
-from elpa_env.dynamics import Masking
+from elpa_env.rules import Masking
 from eval.exact import exact_score
+from eval.judge import load_judge
 
 N_ENVS, N_STEPS, BATCH_SIZE = 32, 64, 256
 N_SAMPLES = 10_000
@@ -56,7 +56,7 @@ def new_agent(masking: Masking | None, target_class: int, seed: int) -> Agent:
 def exact_figures(agent: Agent, masking: Masking | None, target_class: int) -> dict[str, float]:
     """What a policy draws if it acts behind these masks."""
     distribution = AgentSampler(agent, target_class=target_class, masking=masking).distribution(target_class)
-    score = exact_score(distribution, target_class=target_class, n_samples=N_SAMPLES)
+    score = exact_score(distribution, judge=load_judge(), target_class=target_class, n_samples=N_SAMPLES)
     return {
         "success rate": score.success_rate,
         "valid fraction": score.valid_fraction,
@@ -140,7 +140,7 @@ def main() -> None:
     th.set_num_threads(1)
     started = time.perf_counter()
     rows = benchmark(arguments.classes, range(arguments.seeds), arguments.timesteps)
-    share = load_landscape().class_counts[1:] / load_landscape().class_counts[1:].sum()
+    share = load_judge().class_counts[1:] / load_judge().class_counts[1:].sum()
     chance = ", ".join(f"{share[c - 1]:.2%} of class {c}" for c in arguments.classes)
     print(markdown(rows))
     print(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.space import DIGIT_LIMITS, digits_to_index, index_to_formula
+from eval.judge import load_judge
 from eval.samples_csv import read_samples
 from eval.scoring import CHUNK, Tally, count_chunks, score_tally
 
@@ -32,11 +33,12 @@ def peak() -> float:
 
 def main() -> None:
     stream = list(chunks(N))
+    judge = load_judge()
     started = time.perf_counter()
     tally = Tally()
     for digits in stream:
         tally.add_digits(digits)
-    score = score_tally(tally, target_class=5)
+    score = score_tally(tally, judge=judge, target_class=5)
     seconds = time.perf_counter() - started
     print(
         f"arrays: {N:,} candidates ({score.n_valid:,} valid) scored in {seconds:.1f} s, peak {peak():.2f} GiB"
@@ -47,7 +49,7 @@ def main() -> None:
         formulas = index_to_formula(index[index >= 0][:N_CSV])
         path.write_text("\n".join(["formula", *formulas]) + "\n")
         started = time.perf_counter()
-        score_tally(count_chunks(read_samples(path)), target_class=5)
+        score_tally(count_chunks(read_samples(path)), judge=judge, target_class=5)
         seconds = time.perf_counter() - started
         print(f"CSV: {len(formulas):,} formulas scored in {seconds:.1f} s, peak {peak():.2f} GiB")
 

@@ -21,8 +21,8 @@ from stable_baselines3 import PPO
 
 from agents import AgentSampler, BoltzmannDQN, BoundedQPolicy, make_vec_env
 from elpa_env import tree
-from elpa_env.landscape import load_landscape
 from eval.exact import count_distribution, exact_score
+from eval.judge import load_judge
 from eval.scoring import score_tally
 
 TARGET_CLASS = 1
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)
-    load_landscape()
+    judge = load_judge()
     tree.leaf_index()
     print("| what | seconds | processor seconds | target | verdict | peak memory / GiB |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -95,12 +95,13 @@ def main() -> None:
 
     def draw() -> None:
         tally, _ = count_distribution(distribution, N_DRAWS, seed=0, keep=N_KEPT)
-        score_tally(tally, target_class=TARGET_CLASS)
+        score_tally(tally, judge=judge, target_class=TARGET_CLASS)
 
     _, *seconds = timed(draw, arguments.repeats)
     row(f"{N_DRAWS:,} samples drawn, counted and scored, {N_KEPT:,} kept in order", *seconds, target=10.0)
     _, *seconds = timed(
-        lambda: exact_score(distribution, target_class=TARGET_CLASS, n_samples=N_DRAWS), arguments.repeats
+        lambda: exact_score(distribution, judge=judge, target_class=TARGET_CLASS, n_samples=N_DRAWS),
+        arguments.repeats,
     )
     row("exact score", *seconds)
     print(

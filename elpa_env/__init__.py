@@ -10,7 +10,7 @@ import gymnasium as _gym
 from elpa_env.classes import N_CLASSES, energy_to_class
 from elpa_env.env import ElpasoliteEnv
 from elpa_env.errors import InputError
-from elpa_env.landscape import EnergyModel, Landscape, UncertainEnergyModel, load_landscape
+from elpa_env.landscape import EnergyModel, Landscape, load_landscape
 from elpa_env.sampler import Access, ExactSampler, Sampler
 from elpa_env.space import (
     N_COMPOSITIONS,
@@ -52,7 +52,6 @@ __all__ = [
     "Landscape",
     "Sampler",
     "TrainingSet",
-    "UncertainEnergyModel",
     "decode",
     "digits_to_index",
     "energy_to_class",

@@ -33,6 +33,14 @@ def energy_to_class(energy: ArrayLike) -> NDArray[np.int8]:
     return (np.clip(bins, 0, N_CLASSES - 1) + 1).astype(np.int8)
 
 
+def one_hot(energy_class: ArrayLike) -> NDArray[np.float32]:
+    """(n, 10) one-hot code of (n,) energy classes 1..10; class 0, none, is all 0."""
+    return _ONE_HOT.take(np.asarray(energy_class), axis=0)
+
+
+_ONE_HOT: Final = np.eye(N_CLASSES + 1, dtype=np.float32)[:, 1:]
+
+
 def neighbours(target_class: int) -> list[int]:
     """The classes next to `target_class`; classes 1 and 10 have one neighbour."""
     check_target_class(target_class)

@@ -11,17 +11,16 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from elpa_env import dynamics, render
+from elpa_env import render, rules
 from elpa_env.classes import N_CLASSES, check_target_class
-from elpa_env.dynamics import Masking, Outcome, Reward
 from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel, load_landscape
+from elpa_env.rules import Masking, Outcome, Reward
 from elpa_env.space import N_STEPS
 
 RENDER_MODES = ("ansi", "rgb_array")
-_TABLES = dynamics.tables()
+_TABLES = rules.tables()
 _ONE = np.uint64(1)
-_ONE_HOT = np.eye(N_CLASSES + 1, dtype=np.float32)[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,16 @@ class Settings:
         if energy_model is not None and not callable(energy_model):
             raise InputError(f"energy_model must be callable on atomic numbers (n, 4), got {energy_model!r}")
         if reward is not None and not callable(reward):
-            raise InputError(f"reward must be callable on energy (n,) and energy class (n,), got {reward!r}")
+            raise InputError(
+                f"reward must be callable on numbers, energy, energy class and target class, got {reward!r}"
+            )
         if render_mode is not None:
             check_choice("render_mode", render_mode, RENDER_MODES)
         return cls(
             None if target_class is None else check_target_class(target_class),
             load_landscape() if energy_model is None else energy_model,
             reward,
-            dynamics.check_masking(masking),
+            rules.check_masking(masking),
             render_mode,
         )
 
@@ -70,24 +71,21 @@ class Settings:
 
     def action_space(self) -> spaces.Space[np.int64]:
         """Of a single environment."""
-        return spaces.Discrete(dynamics.N_ACTIONS)
+        return spaces.Discrete(rules.N_ACTIONS)
 
     def observe(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> NDArray[np.float32]:
         """(n, 8), or (n, 18) with the target class one-hot, observations."""
-        scaled = dynamics.observe(digits)
-        if self.target_class is not None:
-            return scaled
-        return np.concatenate([scaled, _ONE_HOT.take(target, axis=0)], axis=1)
+        return rules.observe(digits, target if self.target_class is None else None)
 
     def targets(self, key: NDArray[np.uint64], episode: NDArray[np.uint64]) -> NDArray[np.int8]:
         """(n,) target classes of episodes."""
         if self.target_class is None:
-            return dynamics.draw_targets(key, episode)
+            return rules.draw_targets(key, episode)
         return np.full(len(key), self.target_class, dtype=np.int8)
 
     def finish(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> Outcome:
         """Judge finished episodes."""
-        return dynamics.finish(digits, target, self.energy_model, self.reward)
+        return rules.finish(digits, target, self.energy_model, self.reward)
 
 
 def render_state(
@@ -108,7 +106,7 @@ def render_state(
     """
     ending = None
     if outcome is not None:
-        info = dynamics.describe(outcome)
+        info = rules.describe(outcome)
         ending = render.Ending(
             info["formula"] or None,
             info["energy"] if info["formula"] else None,
@@ -165,8 +163,8 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     | argument | default | what |
     | --- | --- | --- |
     | `target_class` | 1 | energy class 1..10 to aim at, 1 = the most stable; `None` draws one for every episode and appends it to the observation |
-    | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions; one with a method `class_reward` (`UncertainEnergyModel`) also states the rewards |
-    | `reward` | eq. 12 | a callable from energy (n,) and energy class (n,) to rewards (n,), asked about real compositions; what does not exist earns -1 |
+    | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions |
+    | `reward` | eq. 12 | a callable from atomic numbers (n, 4), energy (n,) in eV/atom, energy class (n,) and target class (n,) to rewards (n,), asked about real compositions; what does not exist earns -1 |
     | `masking` | "digits" | what `action_mask` allows: "digits" rows and groups in range; "composition" only what at least one composition of four different elements can follow |
     | `render_mode` | `None` | "ansi" or "rgb_array" |
 
@@ -204,7 +202,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._key = np.zeros(1, dtype=np.uint64)
         self._episode = np.zeros(1, dtype=np.uint64)
         self._target = np.ones(1, dtype=np.int8)
-        self._digits = dynamics.initial_digits(1)
+        self._digits = rules.initial_digits(1)
         self._observation = self.settings.observe(self._digits, self._target)[0]
         self._step = N_STEPS
         self._running = False
@@ -232,7 +230,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         if self.settings.target_class is None or not self._episode[0]:
             self._target = self.settings.targets(self._key, self._episode)
         self._episode += _ONE
-        self._digits = dynamics.initial_digits(1)
+        self._digits = rules.initial_digits(1)
         self._observation = self.settings.observe(self._digits, self._target)[0]
         self._step, self._running, self._outcome = 0, True, None
         return self._observation.copy(), {"action_mask": self._mask()}
@@ -245,7 +243,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
                 starts afresh.
             ResetNeeded: the episode is over.
         """
-        if not (isinstance(action, int | np.integer) and 0 <= action < dynamics.N_ACTIONS):
+        if not (isinstance(action, int | np.integer) and 0 <= action < rules.N_ACTIONS):
             action = _one_action(action)
         if not self._running:
             raise gym.error.ResetNeeded("the episode is over: call reset() first")
@@ -260,7 +258,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         outcome = self.settings.finish(self._digits, self._target)
         self.n_queries += int(outcome.index[0] >= 0)
         self._outcome = outcome
-        info = {"action_mask": self._mask(), **dynamics.describe(outcome)}
+        info = {"action_mask": self._mask(), **rules.describe(outcome)}
         info["n_queries"] = self.n_queries
         return self._observation.copy(), float(outcome.reward[0]), True, False, info
 
@@ -297,8 +295,8 @@ def _one_action(action: object) -> int:
         InputError: anything else.
     """
     array = np.asarray(action)
-    if array.size != 1 or array.dtype.kind not in "iu" or not 0 <= array.item() < dynamics.N_ACTIONS:
-        raise InputError(f"action must be 0..{dynamics.N_ACTIONS - 1}, got {action!r}")
+    if array.size != 1 or array.dtype.kind not in "iu" or not 0 <= array.item() < rules.N_ACTIONS:
+        raise InputError(f"action must be 0..{rules.N_ACTIONS - 1}, got {action!r}")
     return int(array.item())
 
 
@@ -306,5 +304,5 @@ def _one_action(action: object) -> int:
 def _composition_mask(digits: bytes) -> NDArray[np.int8]:
     """(8,) mask of one state; early states come again and again."""
     state = np.frombuffer(digits, dtype=np.int8).reshape(1, N_STEPS)
-    masks: NDArray[np.int8] = dynamics.action_masks(state, "composition").view(np.int8)
+    masks: NDArray[np.int8] = rules.action_masks(state, "composition").view(np.int8)
     return masks.reshape(-1)

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def printable(text: object) -> str:
+    r"""`text` on one line that any UTF-8 stream takes.
+
+    Names of files and fields of data may hold line breaks, control characters and bytes that are no
+    UTF-8 (lone surrogates in Python); they become escapes such as ``\n`` and ``\udcff``.
+    """
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(escaped)
+
+
 class InputError(ValueError):
     """Input that cannot be used; the message is one line that names the value and the way out.
 
-    The command line prints the message alone and exits with status 2.
+    The command line prints the message alone and exits with status 2. What a name or a value in it
+    holds that cannot be printed is escaped, see `printable`.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message))
 
 
 def at_least(config: object, least: int, *names: str) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import sparse_reward
 from elpa_env.env import ElpasoliteEnv
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_folder, write_text
+from elpa_env.rules import sparse_reward
 from elpa_env.space import N_STEPS, index_to_formula, prefixes, scale
 from elpa_env.training import TrainingSet
 

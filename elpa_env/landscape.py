@@ -5,7 +5,8 @@ Lett. 2016, 117, 135502), as Türk et al. use it to judge what a model generates
 product over the four sites, so the energies of all 39^4 compositions are a single matrix product.
 
 Energies are stored as whole steps of a 800th of a class width (1.01 meV/atom). Class edges fall on
-step edges, so rounding moves no composition to another class.
+step edges, so rounding moves no composition to another class. The mean of two stored energies may fall on
+an edge itself; on which side of it the exact mean lies is stored for the few compounds of which it does.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import importlib.resources
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,8 +31,10 @@ from elpa_env.space import (
     N_SITES,
     TABLE_SHAPE,
     composition_mask,
+    index_to_compound,
     index_to_digits,
     index_to_elements,
+    mirrored,
     numbers_to_index,
 )
 
@@ -40,19 +43,6 @@ if TYPE_CHECKING:
 
 EnergyModel = Callable[[NDArray[np.int16]], ArrayLike]
 """Anything that gives (n,) formation energies in eV/atom for (n, 4) atomic numbers."""
-
-
-@runtime_checkable
-class UncertainEnergyModel(Protocol):
-    """An energy model that is not sure of its energies and so states rewards itself."""
-
-    def __call__(self, numbers: NDArray[np.int16]) -> ArrayLike:
-        """(n,) eV/atom of (n, 4) atomic numbers."""
-        ...
-
-    def class_reward(self, numbers: NDArray[np.int16], target_class: NDArray[np.int8]) -> ArrayLike:
-        """(n,) rewards in -1..1 of (n, 4) atomic numbers for (n,) classes 1..10; ±1 where it is sure."""
-        ...
 
 
 LAPLACIAN_LENGTH: Final = 13.0
@@ -77,11 +67,14 @@ class Landscape:
         training_index: (n,) compositions of the embedded training set, drawn from the landscape
             with the size and class counts of the table it was fitted to.
         provenance: what the landscape was fitted to, how, and its held-out error.
+        above_edge: (k,) int32 compounds of which the mean energy of both A/B orders falls on an edge between
+            classes as it is stored, but lies above it, see `symmetric_energy`.
     """
 
     levels: NDArray[np.int16]
     training_index: NDArray[np.int64]
     provenance: dict[str, Any]
+    above_edge: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
     @functools.cached_property
     def table_class(self) -> NDArray[np.int8]:
@@ -100,6 +93,24 @@ class Landscape:
     def table_energy(self) -> NDArray[np.float32]:
         """(39^4,) eV/atom; NaN where an element stands twice."""
         energy = (ENERGY_MIN + (self.levels + 0.5) * ENERGY_STEP).astype(np.float32)
+        energy[~composition_mask()] = np.nan
+        energy.setflags(write=False)
+        return energy
+
+    @functools.cached_property
+    def symmetric_energy(self) -> NDArray[np.float32]:
+        """(39^4,) eV/atom, mean of a composition and its A/B mirror image; NaN where an element stands twice.
+
+        A mean that falls on an edge between classes is moved a quarter of `ENERGY_STEP` to the side of it on
+        which that of the energies before they were rounded lies.
+        """
+        both = self.levels.astype(np.int32) + mirrored(self.levels)
+        mean = (both + 1) / 2
+        edge = _on_edge(both)
+        above = np.zeros(len(both), dtype=bool)
+        above[self.above_edge] = True
+        mean[edge] += np.where((above | mirrored(above))[edge], 0.25, -0.25)
+        energy: NDArray[np.float32] = (ENERGY_MIN + mean * ENERGY_STEP).astype(np.float32)
         energy[~composition_mask()] = np.nan
         energy.setflags(write=False)
         return energy
@@ -125,13 +136,15 @@ class Landscape:
         """Copies and pickles of the landscape that ships are that landscape, not megabytes."""
         if self is load_landscape():
             return load_landscape, ()
-        return Landscape, (self.levels, self.training_index, self.provenance)
+        return Landscape, (self.levels, self.training_index, self.provenance, self.above_edge)
 
     def save(self, folder: str | Path) -> None:
         """Write ``landscape.npz`` and its provenance ``landscape.json`` into `folder`."""
         planes = _difference(self.levels).view(np.uint8).reshape(-1, 2).T
         with atomic_path(Path(folder) / "landscape.npz") as path:
-            np.savez_compressed(path, planes=planes, training_index=self.training_index)
+            np.savez_compressed(
+                path, planes=planes, training_index=self.training_index, above_edge=self.above_edge
+            )
             digest = sha256(path.read_bytes())
         provenance = {**self.provenance, "format": _FORMAT, "sha256": digest}
         write_text(Path(folder) / "landscape.json", json.dumps(provenance, indent=2) + "\n")
@@ -171,12 +184,15 @@ def _load(folder: str | None) -> Landscape:
         blob = (root / "landscape.npz").read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(f"no landscape in {root}: run `elpa data build-landscape`") from error
+    if not isinstance(provenance, dict):
+        raise InputError(f"no landscape in {root}: run `elpa data build-landscape`")
     if provenance.get("format") != _FORMAT or provenance.get("sha256") != sha256(blob):
         raise InputError(f"the landscape in {root} is altered: run `elpa data build-landscape`")
     with np.load(io.BytesIO(blob), allow_pickle=False) as arrays:
         planes, training_index = arrays["planes"], arrays["training_index"]
+        above_edge = arrays["above_edge"] if "above_edge" in arrays else np.zeros(0, dtype=np.int32)
     differences = np.ascontiguousarray(planes.T).view("<i2").ravel()
-    return Landscape(_undifference(differences), training_index.astype(np.int64), provenance)
+    return Landscape(_undifference(differences), training_index.astype(np.int64), provenance, above_edge)
 
 
 def fit_landscape(
@@ -218,8 +234,23 @@ def fit_landscape(
             "seed": seed,
             "citation": CITATION,
         },
+        _above_edge(energy.ravel(), levels),
     )
     return landscape, error
+
+
+def _on_edge(both: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(39^4,) whether the mean energy of two compositions, (39^4,) their levels' sum, is on a class edge."""
+    return np.equal((both + 1) % (2 * STEPS_PER_CLASS), 0)
+
+
+def _above_edge(energy: NDArray[np.float64], levels: NDArray[np.int16]) -> NDArray[np.int32]:
+    """Compounds whose mean energy falls on a class edge once levels are rounded, and lies above it before."""
+    both = levels.astype(np.int32) + mirrored(levels)
+    mean = (energy + mirrored(energy)) / 2
+    above = 2 * np.floor((mean - ENERGY_MIN) / ENERGY_STEP) > both
+    places = np.flatnonzero(_on_edge(both) & above & composition_mask())
+    return np.unique(index_to_compound(places)).astype(np.int32)
 
 
 def held_out_error(training_set: TrainingSet, held_out: int, rng: np.random.Generator) -> float:

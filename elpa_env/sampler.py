@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.dynamics import initial_digits
 from elpa_env.errors import InputError
+from elpa_env.rules import initial_digits
 from elpa_env.space import index_to_digits
 
 _ROUNDING: Final = 1e-9
@@ -26,21 +26,57 @@ class Access:
 
     Attributes:
         kind: "offline" saw labelled compositions alone, "model-based" acted against a model of them,
-            "oracle" queried the landscape itself, "reference" knows all of it.
+            "oracle" queried the landscape itself, "reference" knows all of it; "unknown" where the
+            generator does not say.
         labels: energies of the training set that were used; A/B mirror images count once.
         model_queries: compositions that a model of those labels was asked about, repeats included.
         landscape_queries: compositions that the landscape was asked about, repeats included.
+        chosen_by: what the hyperparameters were chosen by, in words: a paper, scores on a training set, or
+            scores against the landscape; "unknown" where nobody says.
     """
 
-    kind: Literal["offline", "model-based", "oracle", "reference"]
+    kind: Literal["offline", "model-based", "oracle", "reference", "unknown"]
     labels: int = 0
     model_queries: int = 0
     landscape_queries: int = 0
+    chosen_by: str = "unknown"
+
+
+UNKNOWN: Final = Access("unknown")
+"""Of a generator that does not say what it saw."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Hyperparameters that ship with a model.
+
+    Attributes:
+        config: the model's dataclass of hyperparameters.
+        chosen_by: what they were chosen by, see `Access`.
+    """
+
+    config: Any
+    chosen_by: str
+
+
+def chosen_by(config: object, presets: Iterable[Preset]) -> str:
+    """What hyperparameters were chosen by: the word of the preset that they equal, else "the user"."""
+    return next((preset.chosen_by for preset in presets if preset.config == config), "the user")
+
+
+def access_of(sampler: object) -> Access:
+    """What a sampler says that it saw; `UNKNOWN` where it says nothing."""
+    access = getattr(sampler, "access", None)
+    return access if isinstance(access, Access) else UNKNOWN
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Anything that draws candidate compositions for a target class."""
+    """Anything that draws candidate compositions for a target class.
+
+    A sampler that also has an attribute ``access`` (an `Access`) says what it saw before it drew anything;
+    of one that has none this is unknown, see `access_of`.
+    """
 
     name: str
 

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elpa_env.backups import ExactBackup, boltzmann, state_values
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, check_masking, steps_taken
 from elpa_env.errors import InputError, check_choice
-from elpa_env.landscape import Landscape
-from elpa_env.sampler import sample_distribution
-from elpa_env.space import N_STEPS
+from elpa_env.rules import N_ACTIONS, Masking, check_masking, steps_taken
+from elpa_env.sampler import Access, sample_distribution
+from elpa_env.space import N_COMPOSITIONS, N_STEPS
 from elpa_env.tree import (
     SIZES,
     WIDTHS,
+    EnergyClasses,
     digits_to_codes,
     leaf_rewards,
     level_masks,
     policy_distribution,
 )
 
-Backup = Literal["hard", "soft"]
-
+NAMES: Final[dict[ExactBackup, str]] = {"max": "optimal-hard", "soft": "optimal-soft"}
+"""What the exact solutions are called in comparisons: a max backup is also known as a hard one."""
 BETA_MIN: Final = 1e-6
 BETA_MAX: Final = 1e6
 """Between them `solve` is exact to rounding."""
@@ -43,7 +44,7 @@ class Solution:
         q: for each of the eight steps (n_step, width): Q of every state and action, states in the order
             of `elpa_env.tree`; -inf where the action is closed.
         target_class: 1..10.
-        backup: "hard" or "soft", see `solve`.
+        backup: "max" or "soft", see `elpa_env.backups`.
         beta: inverse temperature of the Boltzmann policy, and of the soft backup.
         gamma: discount factor.
         masking: which actions are open.
@@ -51,7 +52,7 @@ class Solution:
 
     q: tuple[NDArray[np.float64], ...]
     target_class: int
-    backup: Backup
+    backup: ExactBackup
     beta: float
     gamma: float
     masking: Masking
@@ -80,7 +81,7 @@ class Solution:
         for step in np.unique(steps).tolist():
             here = steps == step
             q = self.q[step][digits_to_codes(step, digits[here])]
-            policy[here, : WIDTHS[step]] = _softmax(q, self.beta)
+            policy[here, : WIDTHS[step]] = boltzmann(q, self.beta)
         return policy
 
     def distribution(self) -> NDArray[np.float64]:
@@ -94,11 +95,11 @@ class Solution:
 def solve(
     target_class: int,
     *,
-    backup: Backup = "hard",
+    backup: ExactBackup = "max",
     beta: float = 5.0,
     gamma: float = 1.0,
     masking: Masking = "composition",
-    landscape: Landscape | None = None,
+    landscape: EnergyClasses | None = None,
 ) -> Solution:
     """Solve the environment exactly.
 
@@ -109,17 +110,17 @@ def solve(
 
     Args:
         target_class: 1..10.
-        backup: "hard", V = max Q; or "soft", V = log(sum of exp(beta Q)) / beta; over the open actions.
+        backup: "max", V = max Q; or "soft", V = log(sum of exp(beta Q)) / beta; over the open actions.
         beta: inverse temperature, 1e-6..1e6.
         gamma: discount factor, above 0, at most 1.
-        masking: which actions are open, "digits" or "composition", see `dynamics.action_masks`.
+        masking: which actions are open, "digits" or "composition", see `rules.action_masks`.
         landscape: of the energy classes; the shipped one by default.
 
     Raises:
         InputError: a value that cannot be used.
     """
     check_target_class(target_class)
-    check_backup(backup)
+    check_choice("backup", backup, get_args(ExactBackup))
     check_masking(masking)
     if not BETA_MIN <= beta <= BETA_MAX:
         raise InputError(f"beta must be 1e-6..1e6, got {beta}")
@@ -134,42 +135,6 @@ def solve(
     return Solution(tuple(reversed(levels)), target_class, backup, beta, gamma, masking)
 
 
-def check_backup(backup: object) -> Backup:
-    """Return `backup` if it is a known one.
-
-    Raises:
-        InputError: anything but "hard" or "soft".
-    """
-    check_choice("backup", backup, get_args(Backup))
-    return backup  # type: ignore[return-value]
-
-
-def state_values(q: NDArray[np.float64], *, backup: Backup, beta: float) -> NDArray[np.float64]:
-    """(n,) V of (n, width) Q-values, -inf where the action is closed; -inf where all are."""
-    best: NDArray[np.float64] = q.max(axis=1)
-    if backup == "hard":
-        return best
-    with np.errstate(divide="ignore"):
-        return np.asarray(_finite(best) + np.log(_exponentials(q, best, beta).sum(axis=1)) / beta)
-
-
-def _softmax(q: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """(n, width) probabilities; a row without an open action is all 0."""
-    weights = _exponentials(q, q.max(axis=1), beta)
-    total = weights.sum(axis=1, keepdims=True)
-    return np.asarray(np.divide(weights, total, out=np.zeros_like(weights), where=total > 0))
-
-
-def _exponentials(q: NDArray[np.float64], best: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """(n, width) exp(beta (Q - best)), which no beta makes overflow."""
-    return np.asarray(np.exp(beta * (q - _finite(best)[:, None])))
-
-
-def _finite(best: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 for -inf, from which nothing can be subtracted."""
-    return np.where(best == -np.inf, 0.0, best)
-
-
 class OptimalSampler:
     """Draws from the Boltzmann policy of the exact solution: ``optimal-hard`` or ``optimal-soft``.
 
@@ -177,7 +142,7 @@ class OptimalSampler:
     line that an agent with the same backup, beta and gamma approaches.
 
     Args:
-        backup: "hard" or "soft", see `solve`.
+        backup: "max" or "soft", see `elpa_env.backups`.
         beta: inverse temperature.
         gamma: discount factor.
         masking: which actions are open.
@@ -189,14 +154,16 @@ class OptimalSampler:
 
     def __init__(
         self,
-        backup: Backup,
+        backup: ExactBackup,
         *,
         beta: float = 5.0,
         gamma: float = 1.0,
         masking: Masking = "composition",
-        landscape: Landscape | None = None,
+        landscape: EnergyClasses | None = None,
     ) -> None:
-        self.name = f"optimal-{check_backup(backup)}"
+        check_choice("backup", backup, get_args(ExactBackup))
+        self.name = NAMES[backup]
+        self.access = Access("reference", landscape_queries=N_COMPOSITIONS)
         self._solve = functools.partial(
             solve, backup=backup, beta=beta, gamma=gamma, masking=masking, landscape=landscape
         )

@@ -1,6 +1,6 @@
 """The composition space ABC2D6 and its conversions, all batched.
 
-Five forms of the same thing, always under these names:
+Six forms of the same thing, always under these names:
 
 ========== ==================== ==========================================================
 `digits`   (n, 8) int8          row, group of sites A, B, C, D; 1-based; 0 = still open
@@ -8,6 +8,7 @@ Five forms of the same thing, always under these names:
 `index`    (n,) int64           position in the 39^4 table, site A slowest; -1 = no such
                                 composition (an element that does not exist or stands twice)
 `numbers`  (n, 4) int16         atomic numbers of A, B, C, D
+`compound` (n,) int64           the same for a composition and its A/B mirror image
 `formula`  (n,) str             for example ``AlNaK2F6``
 ========== ==================== ==========================================================
 
@@ -270,6 +271,21 @@ def numbers_to_index(numbers: ArrayLike) -> NDArray[np.int64]:
 def swap_ab(index: ArrayLike) -> NDArray[np.int64]:
     """(n,) index with the equivalent sites A and B exchanged."""
     return elements_to_index(index_to_elements(index)[:, [1, 0, 2, 3]])
+
+
+def mirrored(table: NDArray[Any]) -> NDArray[Any]:
+    """(39^4,) values of every table entry's A/B mirror image."""
+    return table.reshape(TABLE_SHAPE).swapaxes(0, 1).ravel()
+
+
+def index_to_compound(index: ArrayLike) -> NDArray[np.int64]:
+    """(n,) compound of (n,) index: the same number for a composition and its A/B mirror image.
+
+    Sites A and B are equivalent in the structure, so that both are one compound and cost one calculation.
+    The number is the smaller of the two index.
+    """
+    array = np.asarray(index, dtype=np.int64)
+    return np.minimum(array, swap_ab(array))
 
 
 def index_to_formula(index: ArrayLike) -> NDArray[np.object_]:

@@ -16,7 +16,7 @@ from elpa_env.classes import N_CLASSES, energy_to_class
 from elpa_env.errors import InputError
 from elpa_env.files import sha256
 from elpa_env.landscape import load_landscape
-from elpa_env.space import index_to_digits, numbers_to_index, scale, swap_ab
+from elpa_env.space import index_to_compound, index_to_digits, numbers_to_index, scale, swap_ab
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class TrainingSet:
 
     def distinct(self) -> TrainingSet:
         """The rows as they were calculated: A/B mirror images of the same energy become one row."""
-        index = np.minimum(self.index, swap_ab(self.index))
+        index = index_to_compound(self.index)
         rows = np.unique(np.rec.fromarrays([index, self.energy]))
         return TrainingSet(rows["f0"].astype(np.int64), rows["f1"].astype(np.float64), self.name)
 
@@ -104,7 +104,7 @@ class TrainingSet:
         """
         if not 1 <= n <= len(self):
             raise InputError(f"subset must be 1..{len(self)} rows, got {n}")
-        groups = np.unique(np.minimum(self.index, swap_ab(self.index)), return_inverse=True)[1]
+        groups = np.unique(index_to_compound(self.index), return_inverse=True)[1]
         sizes = np.bincount(groups)
         order = np.random.default_rng(seed).permutation(len(sizes))
         chosen = order[: np.searchsorted(np.cumsum(sizes[order]), n) + 1]

@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import N_ACTIONS, Masking, action_masks, sparse_reward
 from elpa_env.errors import InputError
-from elpa_env.landscape import Landscape, load_landscape
+from elpa_env.landscape import load_landscape
+from elpa_env.rules import N_ACTIONS, Masking, action_masks, sparse_reward
 from elpa_env.space import DIGIT_LIMITS, N_STEPS, N_TABLE, digits_to_index
+
+
+class EnergyClasses(Protocol):
+    """Anything that knows the energy class of every composition: a `Landscape`, or another judge."""
+
+    def energy_class(self, index: ArrayLike) -> NDArray[np.int8]:
+        """(n,) energy class 1..10 at (n,) index; 0 where index is -1."""
+        ...
+
 
 LevelPolicy = Callable[[int, NDArray[np.int8]], NDArray[np.floating]]
 """Action probabilities (m, 8) of states at a step, given the step and their digits (m, 8)."""
@@ -59,7 +68,7 @@ def _chunks(size: int) -> list[slice]:
 
 @functools.cache
 def level_masks(step: int, masking: Masking) -> NDArray[np.bool_]:
-    """(n_step, width) True where an action of a state at `step` is open; see `dynamics.action_masks`."""
+    """(n_step, width) True where an action of a state at `step` is open; see `rules.action_masks`."""
     masks = np.empty((SIZES[step], WIDTHS[step]), dtype=bool)
     for part in _chunks(SIZES[step]):
         digits = codes_to_digits(step, np.arange(part.start, part.stop))
@@ -78,7 +87,7 @@ def leaf_index() -> NDArray[np.int32]:
     return index
 
 
-def leaf_rewards(target_class: int, landscape: Landscape | None = None) -> NDArray[np.float64]:
+def leaf_rewards(target_class: int, landscape: EnergyClasses | None = None) -> NDArray[np.float64]:
     """(5,308,416,) reward of each leaf: +1 in the class, else -1, eq. 12.
 
     Args:

@@ -11,11 +11,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from elpa_env import dynamics
-from elpa_env.dynamics import Masking, Outcome, Reward
+from elpa_env import rules
 from elpa_env.env import ElpasoliteEnv, Settings, render_state
 from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel
+from elpa_env.rules import Masking, Outcome, Reward
 from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
 
 
@@ -67,7 +67,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self._key = np.zeros(num_envs, dtype=np.uint64)
         self._episode = np.zeros(num_envs, dtype=np.uint64)
         self._target = np.ones(num_envs, dtype=np.int8)
-        self._digits = dynamics.initial_digits(num_envs)
+        self._digits = rules.initial_digits(num_envs)
         self._step = np.zeros(num_envs, dtype=np.int64)
         self._common: int | None = 0  # the step, where all are at the same; `_step` is then behind
         self._observation = self.settings.observe(self._digits, self._target)
@@ -151,7 +151,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}
         if ended.any():
-            rewards[ended] = dynamics.FAILURE
+            rewards[ended] = rules.FAILURE
             which = np.flatnonzero(complete)
             outcome = self.settings.finish(_rows(self._digits, which), self._target.take(which))
             rewards[which] = outcome.reward
@@ -167,7 +167,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, 8) True where an action is allowed."""
-        return dynamics.action_masks(self._digits, self.settings.masking, step=self._common_or_step())
+        return rules.action_masks(self._digits, self.settings.masking, step=self._common_or_step())
 
     def render(self) -> tuple[Any, ...] | None:
         """One text or picture an episode, as `render_mode` says."""
@@ -187,16 +187,16 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """
         if restarting.any():
             # out of range in the first step, this action changes nothing
-            action = np.where(restarting, dynamics.N_ACTIONS - 1, action)
+            action = np.where(restarting, rules.N_ACTIONS - 1, action)
         step = self._common_or_step()
         if isinstance(step, int):
-            self._observation[:, step] = dynamics.scaled_entries(action, step)
+            self._observation[:, step] = rules.scaled_entries(action, step)
         else:
-            self._observation.reshape(-1)[self._first_entry + step] = dynamics.scaled_entries(action, step)
+            self._observation.reshape(-1)[self._first_entry + step] = rules.scaled_entries(action, step)
         masks = None if self.settings.masking == "digits" else self.action_masks()
         if masks is not None:
             masks[restarting] = False
-        self._digits, legal = dynamics.apply_actions(self._digits, action, step=step, masks=masks)
+        self._digits, legal = rules.apply_actions(self._digits, action, step=step, masks=masks)
         if masks is not None:
             self._observation[~legal] = self.settings.observe(self._digits[~legal], self._target[~legal])
         self._common = step + 1 if isinstance(step, int) and legal.all() else None
@@ -216,9 +216,9 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             )
         action = action.astype(np.int64, copy=False)
         # a negative action is a very large one when read without its sign
-        if action.view(np.uint64).max() >= dynamics.N_ACTIONS:
-            bad = action[(action < 0) | (action >= dynamics.N_ACTIONS)][0]
-            raise InputError(f"actions must be 0..{dynamics.N_ACTIONS - 1}, got {bad}")
+        if action.view(np.uint64).max() >= rules.N_ACTIONS:
+            bad = action[(action < 0) | (action >= rules.N_ACTIONS)][0]
+            raise InputError(f"actions must be 0..{rules.N_ACTIONS - 1}, got {bad}")
         return action
 
     def _restart(self, mask: NDArray[np.bool_]) -> None:
@@ -298,7 +298,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Keep outcomes for `render`."""
         if self._outcomes:
             for i in np.flatnonzero(self._ended):
-                self._outcomes[i] = dynamics.NO_COMPOSITION
+                self._outcomes[i] = rules.NO_COMPOSITION
             for row, i in enumerate(complete):
                 self._outcomes[i] = outcome.row(row)
 

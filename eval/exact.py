@@ -6,21 +6,22 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from elpa_env.classes import check_target_class
-from elpa_env.dynamics import Masking, check_masking
 from elpa_env.errors import InputError
-from elpa_env.landscape import load_landscape
+from elpa_env.rules import Masking, check_masking
 from elpa_env.sampler import ExactSampler, Progress, Sampler
-from elpa_env.solve import Backup, solve
+from elpa_env.solve import NAMES, solve
 from elpa_env.training import TrainingSet
-from eval.metrics import METRICS, expected_metrics, hit_probability
+from eval.judge import Judge
+from eval.metrics import METRICS, check_n_samples, expected_metrics, hit_probability
 from eval.scoring import Score, Tally, count_samples, score_tally
 
 CEILING: Final = "ceiling"
@@ -35,8 +36,9 @@ class ExactScore:
     """What a distribution is worth, free of sampling noise; a figure without a meaning is NaN.
 
     Attributes:
-        metrics: the five metrics under the keys of `eval.metrics.METRICS`; the coverages are expected
-            ones, see `eval.metrics.expected_metrics`.
+        metrics: under the keys of `eval.metrics.METRICS`; coverages and compounds are expected ones, see
+            `eval.metrics.expected_metrics`.
+        judge: name of the `eval.judge.Judge` that decided the classes.
         n_samples: valid samples on which the coverages and the next three depend.
         novel: expected number of different compositions that are not in the training set; None
             without one.
@@ -45,9 +47,12 @@ class ExactScore:
         valid_fraction: share of the candidates that are real compositions.
         success_rate: share of the candidates that are in the target class.
         entropy_bits: Shannon entropy of the distribution over real compositions, in bits.
+        compounds_found: expected number of different compounds drawn as a composition of the target class.
+        compounds_in_class: compounds that have a composition in the class.
     """
 
     metrics: dict[str, float]
+    judge: str
     n_samples: int
     novel: float | None
     rediscovered: float | None
@@ -55,6 +60,8 @@ class ExactScore:
     valid_fraction: float
     success_rate: float
     entropy_bits: float
+    compounds_found: float
+    compounds_in_class: int
 
     @property
     def effective_compositions(self) -> float:
@@ -63,8 +70,9 @@ class ExactScore:
 
     def as_dict(self) -> dict[str, Any]:
         """For the results file, NaN as None."""
-        values = {
+        values: dict[str, Any] = {
             **self.metrics,
+            "judge": self.judge,
             "n_samples": self.n_samples,
             "valid_fraction": self.valid_fraction,
             "success_rate": self.success_rate,
@@ -73,41 +81,47 @@ class ExactScore:
             "novel": self.novel,
             "rediscovered": self.rediscovered,
             "repeated": self.repeated,
+            "compounds_found": self.compounds_found,
+            "compounds_in_class": self.compounds_in_class,
         }
-        return {key: None if value is None or math.isnan(value) else value for key, value in values.items()}
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in values.items()
+        }
 
 
 def exact_score(
     distribution: NDArray[np.float64],
     *,
+    judge: Judge,
     target_class: int,
     n_samples: int,
     training_set: TrainingSet | None = None,
-    table_class: NDArray[np.int8] | None = None,
 ) -> ExactScore:
     """Score what an `ExactSampler` states, without drawing a sample.
 
     Args:
         distribution: (39^4,) of ``sampler.distribution(target_class)``.
+        judge: decides the classes.
         target_class: 1..10.
         n_samples: N, valid samples on which the coverages depend.
         training_set: what counts as known.
-        table_class: (39^4,) energy class of each composition, 0 = none; the shipped landscape's by
-            default.
 
     Raises:
         InputError: no samples, or the class is not 1..10.
     """
     check_target_class(target_class)
-    table_class = load_landscape().table_class if table_class is None else table_class
+    table_class = judge.table_class
     metrics = expected_metrics(distribution, table_class, target_class=target_class, n_samples=n_samples)
     places = np.flatnonzero((distribution > 0) & (table_class > 0))
     valid = float(distribution[places].sum())
     p = distribution[places] / valid
     hits = hit_probability(p, n_samples)
     known = None if training_set is None else float(hits[np.isin(places, training_set.index)].sum())
+    in_class = int(judge.compound_counts[target_class])
     return ExactScore(
         metrics=metrics,
+        judge=judge.name,
         n_samples=n_samples,
         novel=None if known is None else float(hits.sum()) - known,
         rediscovered=known,
@@ -115,6 +129,8 @@ def exact_score(
         valid_fraction=valid,
         success_rate=float(distribution[table_class == target_class].sum()),
         entropy_bits=max(0.0, float(-(p * np.log2(p)).sum())) if len(places) else math.nan,
+        compounds_found=metrics["compounds"] * in_class if in_class else 0.0,
+        compounds_in_class=in_class,
     )
 
 
@@ -145,8 +161,7 @@ def count_distribution(
     Raises:
         InputError: no samples, or the distribution holds next to no real composition.
     """
-    if n_valid < 1:
-        raise InputError(f"the number of samples must be at least 1, got {n_valid}")
+    check_n_samples(n_valid)
     places = np.flatnonzero(distribution > 0)
     valid = min(float(distribution[places].sum()), 1.0)
     if valid < _MIN_VALID:
@@ -165,39 +180,122 @@ def count_distribution(
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What one sampler drew and what it is worth.
+class Drawn:
+    """What one sampler drew for a class, before anybody judges it.
 
     Attributes:
         tally: of the samples.
         kept: (k,) index of the first samples, in the order drawn.
-        score: of the samples.
-        exact: of the distribution; None where the sampler does not state one.
+        distribution: (39^4,) that the sampler states; None where it states none.
     """
 
     tally: Tally
     kept: NDArray[np.int64]
+    distribution: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one sampler drew and what it is worth.
+
+    Attributes:
+        drawn: the samples.
+        score: of the samples.
+        exact: of the distribution; None where the sampler does not state one.
+    """
+
+    drawn: Drawn
     score: Score
     exact: ExactScore | None
+
+    @property
+    def tally(self) -> Tally:
+        """Of the samples."""
+        return self.drawn.tally
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """(k,) index of the first samples, in the order drawn."""
+        return self.drawn.kept
+
+
+def draw(
+    sampler: Sampler,
+    n_valid: int,
+    *,
+    target_class: int,
+    seed: int,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Drawn:
+    """Draw and count `n_valid` valid samples, which no judge is needed for.
+
+    An `ExactSampler` is asked for its distribution once, and the samples are drawn from it at once.
+
+    Args:
+        sampler: what draws.
+        n_valid: valid samples, at least 1.
+        target_class: 1..10.
+        seed: same seed, same samples.
+        keep: samples to keep in the order drawn.
+        progress: called with the valid samples so far.
+
+    Raises:
+        InputError: the sampler makes too few real compositions, or was not made for the class.
+    """
+    if not isinstance(sampler, ExactSampler):
+        tally, kept = count_samples(
+            sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress
+        )
+        return Drawn(tally, kept, None)
+    check_n_samples(n_valid)
+    if progress:
+        progress(0, n_valid)
+    distribution = sampler.distribution(target_class)
+    tally, kept = count_distribution(distribution, n_valid, seed=seed, keep=keep, name=sampler.name)
+    if progress:
+        progress(n_valid, n_valid)
+    return Drawn(tally, kept, distribution)
+
+
+def score_drawn(
+    drawn: Drawn, *, judge: Judge, target_class: int, training_set: TrainingSet | None = None
+) -> Evaluation:
+    """Score what was drawn, and the distribution that it was drawn from if that is stated.
+
+    Args:
+        drawn: by `draw`, now or long ago.
+        judge: decides energies and classes.
+        target_class: 1..10.
+        training_set: what counts as known.
+
+    Raises:
+        InputError: nothing valid was drawn, or the class is not 1..10.
+    """
+    how: dict[str, Any] = {"judge": judge, "target_class": target_class, "training_set": training_set}
+    score, exact = score_tally(drawn.tally, **how), None
+    if drawn.distribution is not None:
+        exact = exact_score(drawn.distribution, n_samples=drawn.tally.n_valid, **how)
+    return Evaluation(drawn, score, exact)
 
 
 def evaluate(
     sampler: Sampler,
     n_valid: int,
     *,
+    judge: Judge,
     target_class: int,
     seed: int,
     training_set: TrainingSet | None = None,
     keep: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Draw `n_valid` valid samples and score them; of an `ExactSampler` score its distribution, too.
-
-    The distribution is asked for once, and the samples are drawn from it at once.
+    """`draw` valid samples and score them; of an `ExactSampler` score its distribution, too.
 
     Args:
         sampler: what draws.
         n_valid: valid samples, at least 1.
+        judge: decides energies and classes.
         target_class: 1..10.
         seed: same seed, same samples.
         training_set: what counts as known.
@@ -207,32 +305,18 @@ def evaluate(
     Raises:
         InputError: the sampler makes too few real compositions, or was not made for the class.
     """
-    exact = None
-    if isinstance(sampler, ExactSampler):
-        if progress:
-            progress(0, n_valid)
-        distribution = sampler.distribution(target_class)
-        exact = exact_score(
-            distribution, target_class=target_class, n_samples=n_valid, training_set=training_set
-        )
-        tally, kept = count_distribution(distribution, n_valid, seed=seed, keep=keep, name=sampler.name)
-        if progress:
-            progress(n_valid, n_valid)
-    else:
-        tally, kept = count_samples(
-            sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress
-        )
-    score = score_tally(tally, target_class=target_class, training_set=training_set)
-    return Evaluation(tally, kept, score, exact)
+    drawn = draw(sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress)
+    return score_drawn(drawn, judge=judge, target_class=target_class, training_set=training_set)
 
 
 def solve_class(
-    target_class: int, *, beta: float, gamma: float, n_samples: int, masking: str
+    target_class: int, *, judge: Judge, beta: float, gamma: float, n_samples: int, masking: str
 ) -> dict[str, Any]:
     """Solve one class with both backups and score the Boltzmann policies exactly.
 
     Args:
         target_class: 1..10.
+        judge: decides the classes, of the environment that is solved and in the scores.
         beta: inverse temperature of policy and soft backup.
         gamma: discount factor.
         n_samples: valid samples on which the coverages depend.
@@ -246,16 +330,17 @@ def solve_class(
         InputError: a value that cannot be used.
     """
     started = time.perf_counter()
-    landscape = load_landscape()
     mask: Masking = check_masking(masking)
     columns: dict[str, dict[str, Any]] = {}
-    for backup in get_args(Backup):
-        solution = solve(target_class, backup=backup, beta=beta, gamma=gamma, masking=mask)
-        score = exact_score(solution.distribution(), target_class=target_class, n_samples=n_samples)
-        columns[f"optimal-{backup}"] = {**score.as_dict(), "start_value": solution.start_value}
-    members = int(landscape.class_counts[target_class])
-    uniform = (landscape.table_class == target_class) / members
-    score = exact_score(uniform, target_class=target_class, n_samples=n_samples)
+    for backup, name in NAMES.items():
+        solution = solve(target_class, backup=backup, beta=beta, gamma=gamma, masking=mask, landscape=judge)
+        score = exact_score(
+            solution.distribution(), judge=judge, target_class=target_class, n_samples=n_samples
+        )
+        columns[name] = {**score.as_dict(), "start_value": solution.start_value}
+    members = int(judge.class_counts[target_class])
+    uniform = (judge.table_class == target_class) / max(members, 1)
+    score = exact_score(uniform, judge=judge, target_class=target_class, n_samples=n_samples)
     columns[CEILING] = score.as_dict()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -264,10 +349,8 @@ def solve_class(
         "gamma": gamma,
         "masking": masking,
         "n_samples": n_samples,
-        "landscape": {
-            "sha256": landscape.provenance["sha256"],
-            "class_members": members,
-        },
+        "judge": judge.record(),
+        "class_members": members,
         "columns": columns,
         "seconds": round(time.perf_counter() - started, 2),
     }
@@ -275,11 +358,11 @@ def solve_class(
 
 def exact_table(record: Mapping[str, Any]) -> Table:
     """What `solve_class` found: rows as in the paper's tables, a column a sampler."""
-    members = record["landscape"]["class_members"]
     table = Table(
         title=f"Class {record['target_class']} solved exactly: beta {record['beta']:g}, "
         f"gamma {record['gamma']:g}, masking {record['masking']}",
-        caption=f"exact, in {record['seconds']:.1f} s; {members:,} compositions in the class\n"
+        caption=f"exact, in {record['seconds']:.1f} s; judge: {escape(record['judge']['name'])}, "
+        f"{record['class_members']:,} compositions in the class\n"
         f"coverage: expected after {record['n_samples']:,} valid samples\n"
         "ceiling: uniform over the class, best of independent draws",
         caption_justify="left",
@@ -289,8 +372,8 @@ def exact_table(record: Mapping[str, Any]) -> Table:
     columns = record["columns"]
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for key, title in METRICS.items():
-        table.add_row(title, *(format_metric(key, column[key]) for column in columns.values()))
+    for key, metric in METRICS.items():
+        table.add_row(metric.title, *(metric.show(column[key]) for column in columns.values()))
     table.add_section()
     table.add_row("valid", *(f"{column['valid_fraction'] * 100:.2f} %" for column in columns.values()))
     table.add_row(
@@ -299,8 +382,3 @@ def exact_table(record: Mapping[str, Any]) -> Table:
     values = [column.get("start_value") for column in columns.values()]
     table.add_row("value of the start", *("" if value is None else f"{value:.4f}" for value in values))
     return table
-
-
-def format_metric(key: str, value: float) -> str:
-    """``83.21 %``, or ``0.1634`` for a distance."""
-    return f"{value:.4f}" if key == "js_distance" else f"{value * 100:.2f} %"

@@ -12,27 +12,34 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agents.sampler import AgentSampler
+from elpa_env.backups import ExactBackup
 from elpa_env.errors import InputError
 from elpa_env.files import write_text
-from elpa_env.landscape import load_landscape
 from elpa_env.sampler import Progress
-from elpa_env.solve import BETA_MAX, BETA_MIN, Backup, solve
-from eval.exact import exact_score, format_metric
+from elpa_env.solve import BETA_MAX, BETA_MIN, NAMES, solve
+from eval.exact import exact_score
 from eval.figures import draw_frontier
-from eval.metrics import coverage_ceiling
-from eval.run import versions
+from eval.judge import Judge
+from eval.metrics import METRICS, coverage_ceiling
+from eval.provenance import versions
 
 SCHEMA_VERSION: Final = 1
 """Of ``frontier.json``; raised whenever a key changes its meaning or goes."""
+_SHOWN: Final = ("precision", "coverage", "compounds", "js_distance")
+_FURTHER: Final = {
+    "entropy_bits": "{:.2f}",
+    "effective_compositions": "{:,.0f}",
+}
 _WIDTH: Final = 120
 
 
@@ -57,6 +64,7 @@ def sweep_agents(
     samplers: Sequence[AgentSampler],
     betas: Sequence[float],
     *,
+    judge: Judge,
     target_class: int,
     n_samples: int,
     reference: bool = True,
@@ -67,6 +75,7 @@ def sweep_agents(
     Args:
         samplers: agents with Q-values, of different names.
         betas: inverse temperatures, each at least 0.
+        judge: decides the classes, in the scores and of the environment that the references solve.
         target_class: 1..10.
         n_samples: valid samples on which the coverages depend.
         reference: score the exact solutions, too; they exist for 1e-6..1e6. The one with the soft
@@ -91,27 +100,27 @@ def sweep_agents(
     jobs: list[tuple[str, str, bool, Sequence[float], Iterator[NDArray[np.float64]]]] = [
         (one.name, one.masking or "none", False, betas, one.sweep(target_class, betas)) for one in samplers
     ]
-    for backup in get_args(Backup) if reference and solvable else ():
-        solutions = _solutions(backup, target_class, solvable)
-        jobs.append((f"optimal-{backup}", "composition", True, solvable, solutions))
+    for backup, name in NAMES.items() if reference and solvable else ():
+        solutions = _solutions(backup, target_class, solvable, judge)
+        jobs.append((name, "composition", True, solvable, solutions))
     total, done = sum(len(job[3]) for job in jobs), 0
     curves = []
     for name, masking, is_reference, values, distributions in jobs:
         points = []
         for beta, distribution in zip(values, distributions, strict=True):
-            score = exact_score(distribution, target_class=target_class, n_samples=n_samples)
+            score = exact_score(distribution, judge=judge, target_class=target_class, n_samples=n_samples)
             points.append({"beta": beta if math.isfinite(beta) else "inf", **score.as_dict()})
             done += 1
             if progress:
                 progress(done, total)
         curves.append({"name": name, "masking": masking, "reference": is_reference, "points": points})
-    landscape = load_landscape()
-    members = int(landscape.class_counts[target_class])
+    members = int(judge.class_counts[target_class])
     return {
         "schema_version": SCHEMA_VERSION,
         "target_class": target_class,
         "n_samples": n_samples,
-        "landscape": {"sha256": landscape.provenance["sha256"], "class_members": members},
+        "judge": judge.record(),
+        "class_members": members,
         "coverage_ceiling": coverage_ceiling(members, n_samples),
         "curves": curves,
         "versions": versions(),
@@ -119,27 +128,31 @@ def sweep_agents(
     }
 
 
-def _solutions(backup: Backup, target_class: int, betas: Sequence[float]) -> Iterator[NDArray[np.float64]]:
+def _solutions(
+    backup: ExactBackup, target_class: int, betas: Sequence[float], judge: Judge
+) -> Iterator[NDArray[np.float64]]:
     """Distributions of the exact solution; the hard one has the same Q-values at every beta."""
-    solution = solve(target_class, backup=backup, beta=betas[0])
+    solution = solve(target_class, backup=backup, beta=betas[0], landscape=judge)
     for beta in betas:
         if backup == "soft":
-            solution = solve(target_class, backup=backup, beta=beta)
+            solution = solve(target_class, backup=backup, beta=beta, landscape=judge)
         yield replace(solution, beta=beta).distribution()
 
 
 def frontier_table(record: Mapping[str, Any]) -> Table:
     """What `sweep_agents` found: a row a beta, the curves one below the other."""
-    ceiling = format_metric("coverage", record["coverage_ceiling"])
+    ceiling = METRICS["coverage"].show(record["coverage_ceiling"])
+    judge = escape(record["judge"]["name"])
     table = Table(
         title=f"Class {record['target_class']}: exact figures by beta",
         caption=f"coverage: expected after {record['n_samples']:,} valid samples, {ceiling} at best if they "
-        "are independent\noptimal: exact solutions that see the landscape, masking composition",
+        f"are independent\njudge: {judge}; optimal: exact solutions that see it, masking composition",
         caption_justify="left",
         box=SIMPLE_HEAD,
     )
     table.add_column("", no_wrap=True)
-    for title in ("beta", "precision", "coverage", "JS distance", "valid", "entropy / bits", "effective"):
+    shown = [METRICS[key] for key in _SHOWN]
+    for title in ("beta", *(metric.short for metric in shown), "valid", "entropy / bits", "effective"):
         table.add_column(title, justify="right", no_wrap=True)
     for curve in record["curves"]:
         table.add_section()
@@ -147,14 +160,9 @@ def frontier_table(record: Mapping[str, Any]) -> Table:
             table.add_row(
                 "" if number else curve["name"],
                 str(point["beta"]) if point["beta"] == "inf" else f"{point['beta']:g}",
-                *(
-                    "-" if point[key] is None else format_metric(key, point[key])
-                    for key in ("precision", "coverage", "js_distance", "valid_fraction")
-                ),
-                *(
-                    "-" if point[key] is None else form.format(point[key])
-                    for key, form in (("entropy_bits", "{:.2f}"), ("effective_compositions", "{:,.0f}"))
-                ),
+                *(metric.show(point[metric.key]) for metric in shown),
+                f"{point['valid_fraction'] * 100:.2f} %",
+                *("-" if point[key] is None else form.format(point[key]) for key, form in _FURTHER.items()),
             )
     return table
 
@@ -176,7 +184,8 @@ def write_frontier(record: Mapping[str, Any], folder: Path) -> None:
         lines[True],
         ceiling=record["coverage_ceiling"],
         title=f"Precision against coverage as beta varies, class {record['target_class']}",
-        caption=f"exact; coverage expected after {record['n_samples']:,} valid samples; numbers: beta",
+        caption=f"exact; coverage expected after {record['n_samples']:,} valid samples; numbers: beta; "
+        f"judge: {record['judge']['name']}",
     )
 
 

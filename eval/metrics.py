@@ -1,13 +1,18 @@
-"""The five metrics of Türk et al. 2022 (eqs. 2-6) as pure functions on arrays.
+"""The metrics, what is to be known to show them, and how they follow from what was drawn.
 
-All of them start from how often each composition was drawn: `counts`, (39^4,), any number type; exact
-probabilities serve as well, and `expected_metrics` takes them. `table_class` is (39^4,) the energy class
-1..10 of every composition, 0 where the table holds none. A metric whose denominator is empty is NaN.
+The five of Türk et al. 2022 (eqs. 2-6), and the share of the compounds of a class that was found. All are
+pure functions on arrays that start from how often each composition was drawn: `counts`, (39^4,), any number
+type; exact probabilities serve as well, and `expected_metrics` takes them. `table_class` is (39^4,) the
+energy class 1..10 of every composition, 0 where the table holds none. A metric whose denominator is empty is
+NaN.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +20,91 @@ from numpy.typing import NDArray
 from elpa_env.classes import N_CLASSES, neighbours
 from elpa_env.elements import N_ELEMENTS
 from elpa_env.errors import InputError
-from elpa_env.space import N_SITES, TABLE_SHAPE
+from elpa_env.space import N_SITES, TABLE_SHAPE, mirrored
 
-METRICS: Final = {
-    "precision": "precision (right class)",
-    "precision_neighbour": "precision (neigh. class)",
-    "coverage": "coverage (right class)",
-    "coverage_neighbour": "coverage (neigh. class)",
-    "js_distance": "JS distance",
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called, and how its values are shown.
+
+    Attributes:
+        key: under which results hold it.
+        title: the paper's name for it.
+        short: the same for a narrow column.
+        unit: "%" of a share, shown a hundredfold; "" of a plain number.
+        better: which way is better; "" where neither is.
+        digits: behind the point, of a mean beside its standard deviation. A single exact figure has one
+            more, the paper's own figures one less.
+        in_paper: whether it stands in the paper's tables.
+    """
+
+    key: str
+    title: str
+    short: str
+    unit: Literal["%", ""] = "%"
+    better: Literal["higher", "lower", ""] = "higher"
+    digits: int = 1
+    in_paper: bool = True
+
+    @property
+    def factor(self) -> int:
+        """What a value is multiplied by to be shown in `unit`."""
+        return 100 if self.unit else 1
+
+    @property
+    def heading(self) -> str:
+        """Title with unit: ``precision (right class) / %``."""
+        return self.title + (f" / {self.unit}" if self.unit else "")
+
+    @property
+    def short_heading(self) -> str:
+        """Short title with unit: ``precision / %``."""
+        return self.short + (f" / {self.unit}" if self.unit else "")
+
+    def show(self, value: float | None) -> str:
+        """A single figure, with its unit: ``83.21 %``, ``0.1634``; ``-`` where there is none."""
+        if value is None or math.isnan(value):
+            return "-"
+        return f"{value * self.factor:.{self.digits + 1}f}{' ' if self.unit else ''}{self.unit}"
+
+    def show_mean(self, mean: float, std: float = math.nan) -> str:
+        """A figure over seeds, in units of the heading: ``83.2 ± 0.8``; no ± without a deviation."""
+        return self._plus_minus(mean, std, self.digits)
+
+    def show_paper(self, mean: float, std: float = math.nan) -> str:
+        """The paper's own rounding: ``83 ± 1``, ``0.16 ± 0.01``."""
+        return self._plus_minus(mean, std, self.digits - 1)
+
+    def _plus_minus(self, mean: float, std: float, digits: int) -> str:
+        if math.isnan(mean):
+            return "-"
+        text = f"{mean * self.factor:.{digits}f}"
+        return text if math.isnan(std) else f"{text} ± {std * self.factor:.{digits}f}"
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values; of a metric with no better way the highest. NaN is never it."""
+        known = [value for value in values if not math.isnan(value)]
+        return (min if self.better == "lower" else max)(known, default=math.nan)
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    metric.key: metric
+    for metric in (
+        Metric("precision", "precision (right class)", "precision"),
+        Metric("precision_neighbour", "precision (neigh. class)", "precision, neigh.", better=""),
+        Metric("coverage", "coverage (right class)", "coverage"),
+        Metric("coverage_neighbour", "coverage (neigh. class)", "coverage, neigh.", better=""),
+        Metric("js_distance", "JS distance", "JS distance", unit="", better="lower", digits=3),
+        Metric("compounds", "compounds (right class)", "compounds", in_paper=False),
+    )
 }
-"""Keys of `all_metrics` and the paper's names for them, in the order of its tables."""
+"""All metrics by key: the paper's five in the order of its tables, then ours."""
+
+PAPER_METRICS: Final = tuple(key for key, metric in METRICS.items() if metric.in_paper)
+"""Keys of the paper's five."""
+
+MAX_SAMPLES: Final = 10**15
+"""Samples beyond which counts of them are no longer exact everywhere."""
 
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
@@ -67,6 +147,27 @@ def coverage_neighbour(
     return _share(unique[beside].sum(), members[beside].sum())
 
 
+def in_class(values: NDArray[Any], table_class: NDArray[np.int8], target_class: int) -> NDArray[Any]:
+    """(39^4,) `values` where a composition is in the class, 0 elsewhere."""
+    return np.where(table_class == target_class, values, np.zeros((), values.dtype))
+
+
+def by_compound(values: NDArray[Any]) -> NDArray[Any]:
+    """What a (39^4,) table says of both A/B orders of a compound, added up.
+
+    Returns:
+        (k,) of the compounds of which either order has a value that is not 0.
+    """
+    both: NDArray[Any] = values + mirrored(values)  # of bool: either
+    first = np.less.outer(np.arange(N_ELEMENTS), np.arange(N_ELEMENTS)).repeat(N_ELEMENTS**2)
+    return both[np.flatnonzero(first & (both != 0))]
+
+
+def compound_count(members: NDArray[np.bool_]) -> int:
+    """Different compounds among (39^4,) `members`, True where a composition is one of them."""
+    return len(by_compound(members))
+
+
 def element_distribution(counts: Counts) -> NDArray[np.float64]:
     """(4, 39) p(Z|S), the share of each element on each site; NaN if nothing was drawn."""
     table = np.asarray(counts, dtype=np.float64).reshape(TABLE_SHAPE)
@@ -103,7 +204,7 @@ def _relative_entropy(p: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray
 def all_metrics(
     counts: NDArray[np.integer[Any]], table_class: NDArray[np.int8], *, target_class: int
 ) -> dict[str, float]:
-    """The five metrics of what was drawn, in the order of `METRICS`.
+    """The metrics of what was drawn, in the order of `METRICS`.
 
     Args:
         counts: (39^4,) draws of each composition.
@@ -112,7 +213,8 @@ def all_metrics(
     """
     members = np.bincount(table_class, minlength=N_CLASSES + 1)
     unique = np.bincount(table_class[counts > 0], minlength=N_CLASSES + 1).astype(np.float64)
-    return _five(counts, unique, members, table_class, target_class)
+    found = compound_count(in_class(counts > 0, table_class, target_class))
+    return _metrics(counts, unique, members, float(found), table_class, target_class)
 
 
 def expected_metrics(
@@ -122,12 +224,13 @@ def expected_metrics(
     target_class: int,
     n_samples: int,
 ) -> dict[str, float]:
-    """The five metrics of a stated distribution, free of sampling noise.
+    """The metrics of a stated distribution, free of sampling noise.
 
     Only real compositions count, so that a distribution that sums to less than 1 is scored as its
     valid samples are. The coverages are expectations: a composition of probability p is among N
-    independent samples with probability 1 - (1 - p)^N. The precisions are expectations for any N too; the JS
-    distance is that of the distribution itself, and N samples of it lie a little further away.
+    independent samples with probability 1 - (1 - p)^N, and a compound with that of both its A/B orders in the
+    class together. The precisions are expectations for any N too; the JS distance is that of the distribution
+    itself, and N samples of it lie a little further away.
 
     Args:
         distribution: (39^4,) probability of each composition, up to a common factor.
@@ -138,14 +241,14 @@ def expected_metrics(
     Raises:
         InputError: no samples.
     """
-    _check_n_samples(n_samples)
+    check_n_samples(n_samples)
     weights = np.where(table_class > 0, distribution, 0.0)
     total = weights.sum()
     p = weights / total if total > 0 else weights
     members = np.bincount(table_class, minlength=N_CLASSES + 1)
-    return _five(
-        p, class_totals(hit_probability(p, n_samples), table_class), members, table_class, target_class
-    )
+    unique = class_totals(hit_probability(p, n_samples), table_class)
+    found = hit_probability(by_compound(in_class(p, table_class, target_class)), n_samples).sum()
+    return _metrics(p, unique, members, float(found), table_class, target_class)
 
 
 def coverage_ceiling(n_members: int, n_samples: int) -> float:
@@ -157,15 +260,17 @@ def coverage_ceiling(n_members: int, n_samples: int) -> float:
     Raises:
         InputError: no samples.
     """
-    _check_n_samples(n_samples)
+    check_n_samples(n_samples)
     if n_members < 1:
         return float("nan")
     return float(hit_probability(np.array([1 / n_members]), n_samples)[0])
 
 
-def _check_n_samples(n_samples: int) -> None:
-    if n_samples < 1:
-        raise InputError(f"the number of samples must be at least 1, got {n_samples}")
+def check_n_samples(n_samples: int) -> None:
+    """Raise InputError unless that many samples can be drawn and counted: 1..`MAX_SAMPLES`."""
+    if not 1 <= n_samples <= MAX_SAMPLES:
+        least = "at least 1" if n_samples < 1 else f"at most {MAX_SAMPLES:,}"
+        raise InputError(f"the number of samples must be {least}, got {n_samples}")
 
 
 def hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:
@@ -179,10 +284,11 @@ def hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float6
         return np.asarray(-np.expm1(n_samples * np.log1p(-np.minimum(p, 1.0))))
 
 
-def _five(
+def _metrics(
     counts: Counts,
     unique: NDArray[np.float64],
     members: NDArray[np.integer[Any]],
+    compounds_found: float,
     table_class: NDArray[np.int8],
     target_class: int,
 ) -> dict[str, float]:
@@ -195,4 +301,5 @@ def _five(
         "coverage": coverage(unique, members, target_class=target_class),
         "coverage_neighbour": coverage_neighbour(unique, members, target_class=target_class),
         "js_distance": js_distance(drawn, reference),
+        "compounds": _share(compounds_found, compound_count(table_class == target_class)),
     }

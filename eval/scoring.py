@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.landscape import Landscape, load_landscape
 from elpa_env.sampler import ExactSampler, Progress, Sampler, unique_sample
-from elpa_env.space import N_TABLE, SITES, digits_to_index, index_to_formula, index_to_numbers
+from elpa_env.space import (
+    N_TABLE,
+    SITES,
+    composition_mask,
+    digits_to_index,
+    index_to_formula,
+    index_to_numbers,
+)
 from elpa_env.training import TrainingSet
-from eval.metrics import all_metrics
+from eval.judge import Judge
+from eval.metrics import all_metrics, check_n_samples, compound_count, in_class
 
 CHUNK: Final = 1 << 20
 NOVEL, REDISCOVERED, REPEATED = "novel", "rediscovered", "repeated"
@@ -47,12 +54,47 @@ class Tally:
     def add_digits(self, digits: NDArray[np.int8]) -> None:
         """Count (n, 8) digits, any n."""
         for start in range(0, len(digits), CHUNK):
-            self.add_index(digits_to_index(digits[start : start + CHUNK]))
+            self._add(digits_to_index(digits[start : start + CHUNK]))
 
     def add_index(self, index: NDArray[np.int64]) -> None:
-        """Count (n,) index; -1 counts as raw alone."""
+        """Count (n,) index; -1, and what repeats an element, counts as raw alone."""
+        # the last entry of the table repeats an element, so that -1 finds what it should
+        self._add(np.where(composition_mask().take(index), index, -1))
+
+    def _add(self, index: NDArray[np.int64]) -> None:
         self.n_raw += len(index)
         np.add.at(self.counts, index[index >= 0], 1)
+
+    def sparse(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """What was drawn at all, to be stored: (k,) index, ascending, and (k,) counts."""
+        index = np.flatnonzero(self.counts)
+        return index.astype(np.int32), self.counts[index]
+
+    @classmethod
+    def from_sparse(
+        cls, index: NDArray[np.integer[Any]], counts: NDArray[np.integer[Any]], n_raw: int
+    ) -> Tally:
+        """The tally that `sparse` and `n_raw` describe.
+
+        Raises:
+            InputError: they describe none.
+        """
+        index, counts = np.asarray(index), np.asarray(counts)
+        whole = all(array.ndim == 1 and array.dtype.kind in "iu" for array in (index, counts))
+        if not whole or len(index) != len(counts):
+            raise InputError("stored counts must be as many whole numbers as there are index")
+        if len(index) and not (
+            0 <= index[0] and index[-1] < N_TABLE and (index[1:] > index[:-1]).all() and (counts > 0).all()
+        ):
+            raise InputError("stored counts must be positive, at ascending index of the composition table")
+        if not composition_mask()[index].all():
+            raise InputError("stored counts must be of real compositions, got some that repeat an element")
+        tally = cls()
+        tally.counts[index] = counts
+        if n_raw < tally.n_valid:
+            raise InputError(f"{tally.n_valid:,} valid samples cannot come from {n_raw:,} candidates")
+        tally.n_raw = n_raw
+        return tally
 
 
 @dataclass(frozen=True)
@@ -60,20 +102,26 @@ class Score:
     """What a set of samples is worth.
 
     Attributes:
-        metrics: the five metrics under the keys of `eval.metrics.METRICS`.
+        metrics: under the keys of `eval.metrics.METRICS`.
+        judge: name of the `eval.judge.Judge` that decided energies and classes.
         n_valid: valid samples scored.
         n_raw: candidates drawn to get them.
         novel: different compositions that are not in the training set; None without one.
         rediscovered: different compositions that are; None without a training set.
         repeated: samples that had been drawn before.
+        compounds_found: different compounds that were drawn as a composition of the target class.
+        compounds_in_class: compounds that have a composition in the class.
     """
 
     metrics: dict[str, float]
+    judge: str
     n_valid: int
     n_raw: int
     novel: int | None
     rediscovered: int | None
     repeated: int
+    compounds_found: int
+    compounds_in_class: int
 
     @property
     def valid_fraction(self) -> float:
@@ -84,23 +132,32 @@ class Score:
         """For the results file."""
         return {
             **self.metrics,
+            "judge": self.judge,
             "n_valid": self.n_valid,
             "n_raw": self.n_raw,
             "valid_fraction": self.valid_fraction,
             "novel": self.novel,
             "rediscovered": self.rediscovered,
             "repeated": self.repeated,
+            "compounds_found": self.compounds_found,
+            "compounds_in_class": self.compounds_in_class,
         }
 
 
 def score_tally(
     tally: Tally,
     *,
+    judge: Judge,
     target_class: int,
     training_set: TrainingSet | None = None,
-    landscape: Landscape | None = None,
 ) -> Score:
-    """Score counted samples against the landscape.
+    """Score counted samples, whenever and by whatever they were drawn.
+
+    Args:
+        tally: of the samples.
+        judge: decides their classes.
+        target_class: 1..10.
+        training_set: what counts as known.
 
     Raises:
         InputError: nothing valid was counted, or the class is not 1..10.
@@ -108,17 +165,19 @@ def score_tally(
     check_target_class(target_class)
     if tally.n_valid == 0:
         raise InputError("there is no valid composition to score")
-    landscape = landscape or load_landscape()
     drawn = tally.counts > 0
     unique = int(drawn.sum())
     known = None if training_set is None else int(drawn[np.unique(training_set.index)].sum())
     return Score(
-        metrics=all_metrics(tally.counts, landscape.table_class, target_class=target_class),
+        metrics=all_metrics(tally.counts, judge.table_class, target_class=target_class),
+        judge=judge.name,
         n_valid=tally.n_valid,
         n_raw=tally.n_raw,
         novel=None if known is None else unique - known,
         rediscovered=known,
         repeated=tally.n_valid - unique,
+        compounds_found=compound_count(in_class(drawn, judge.table_class, target_class)),
+        compounds_in_class=int(judge.compound_counts[target_class]),
     )
 
 
@@ -145,8 +204,7 @@ def draw_valid(
     Raises:
         InputError: the sampler hardly ever makes a real composition.
     """
-    if n_valid < 1:
-        raise InputError(f"the number of samples must be at least 1, got {n_valid}")
+    check_n_samples(n_valid)
     seeds = np.random.SeedSequence(seed)
     have, raw = 0, 0
     while have < n_valid:
@@ -193,8 +251,7 @@ def draw_unique(
     Raises:
         InputError: the sampler has fewer than `n` to give, or hardly ever shows a new one.
     """
-    if n < 1:
-        raise InputError(f"the number of samples must be at least 1, got {n}")
+    check_n_samples(n)
     if isinstance(sampler, ExactSampler):
         try:
             return unique_sample(sampler.distribution(target_class), n, seed=seed)
@@ -259,27 +316,26 @@ def count_chunks(chunks: Iterable[NDArray[np.int64]]) -> Tally:
 def sample_table(
     index: NDArray[np.int64],
     *,
+    judge: Judge,
     training_set: TrainingSet,
-    landscape: Landscape | None = None,
 ) -> pd.DataFrame:
     """One row a sample: formula, atomic numbers, energy, class, and whether it is new.
 
     Args:
         index: (n,) valid samples in the order drawn.
+        judge: decides energies and classes.
         training_set: what counts as known.
-        landscape: of the energies; the shipped one by default.
 
     Returns:
         n rows; `status` is "repeated" from a composition's second appearance on, else "rediscovered"
         if the training set holds it, else "novel".
     """
-    landscape = landscape or load_landscape()
     numbers = index_to_numbers(index)
     frame = pd.DataFrame({"formula": index_to_formula(index)})
     for site, column in zip(SITES, numbers.T, strict=True):
         frame[f"Z_{site}"] = column
-    frame["energy"] = landscape.energy(index).round(4)
-    frame["energy_class"] = landscape.energy_class(index)
+    frame["energy"] = judge.energy(index).round(4)
+    frame["energy_class"] = judge.energy_class(index)
     status = np.where(np.isin(index, training_set.index), REDISCOVERED, NOVEL).astype(object)
     status[frame.duplicated("formula")] = REPEATED
     frame["status"] = status

@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 
 from agents import AgentSampler, DigitEncoder, make_vec_env
 from eval.exact import exact_score
+from eval.judge import load_judge
 
 TARGET_CLASS = 1
 
@@ -42,7 +43,7 @@ def main() -> None:
     # Importable from a module of its own, the class would be named "my_module:CuriousPPO".
     sampler = AgentSampler.load(arguments.out, algorithm="__main__:CuriousPPO", target_class=TARGET_CLASS)
     distribution = sampler.distribution(TARGET_CLASS)  # exact: every branch of the policy is followed
-    score = exact_score(distribution, target_class=TARGET_CLASS, n_samples=10_000)
+    score = exact_score(distribution, judge=load_judge(), target_class=TARGET_CLASS, n_samples=10_000)
     print(f"{arguments.out}, class {TARGET_CLASS}, exactly:")
     print(f"  candidates that are real compositions  {score.valid_fraction:.2%}")
     print(f"  of these in the class                  {score.metrics['precision']:.2%} (chance: 0.19%)")

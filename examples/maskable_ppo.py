@@ -15,6 +15,7 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 
 from agents import AgentSampler, make_vec_env
 from eval.exact import exact_score
+from eval.judge import load_judge
 
 TARGET_CLASS = 1
 MASKING = "composition"
@@ -36,7 +37,7 @@ def main() -> None:
 
     sampler = AgentSampler(agent, target_class=TARGET_CLASS, masking=MASKING, name="MaskablePPO")
     distribution = sampler.distribution(TARGET_CLASS)  # exact: every branch of the policy is followed
-    score = exact_score(distribution, target_class=TARGET_CLASS, n_samples=10_000)
+    score = exact_score(distribution, judge=load_judge(), target_class=TARGET_CLASS, n_samples=10_000)
     precision = score.metrics["precision"]
     print(f"mean reward of 1,000 episodes            {reward:+.3f}")
     print(f"expected exactly, from the policy        {2 * score.success_rate - 1:+.3f}")

@@ -14,10 +14,11 @@ from sb3_contrib import MaskablePPO
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from agents import AgentSampler, make_vec_env
-from elpa_env import index_to_digits, index_to_numbers, load_landscape, load_training_set, numbers_to_index
-from elpa_env.classes import energy_to_class
+from elpa_env import index_to_digits, index_to_numbers, load_training_set, numbers_to_index
 from elpa_env.landscape import EnergyModel
+from elpa_env.space import N_TABLE, composition_mask
 from eval.exact import exact_score
+from eval.judge import Judge, load_judge
 
 TARGET_CLASS = 3
 
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
 
-    energy_model, landscape = fit_energy_model(), load_landscape()
+    energy_model = fit_energy_model()
     game = {"target_class": TARGET_CLASS, "masking": "composition"}
     env = make_vec_env(256, seed=0, energy_model=energy_model, **game)
     agent = MaskablePPO("MlpPolicy", env, n_steps=16, batch_size=256, ent_coef=0.02, seed=0, device="cpu")
@@ -44,15 +45,14 @@ def main() -> None:
     print(f"compositions that the energy model was asked about: {env.env.n_queries:,}")
 
     distribution = AgentSampler(agent, **game).distribution(TARGET_CLASS)
-    own_class = np.zeros_like(landscape.table_class)
-    real = np.flatnonzero(landscape.table_class)
-    own_class[real] = energy_to_class(energy_model(index_to_numbers(real)))
-    for judge, classes in (("its own energy model", own_class), ("the landscape", landscape.table_class)):
-        precision = exact_score(
-            distribution, target_class=TARGET_CLASS, n_samples=10_000, table_class=classes
-        ).metrics["precision"]
-        chance = f"chance: {(classes[real] == TARGET_CLASS).mean():.2%}"
-        print(f"in class {TARGET_CLASS} by {judge}: {precision:.2%} ({chance})")
+    real = np.flatnonzero(composition_mask())
+    energy = np.zeros(N_TABLE)
+    energy[real] = energy_model(index_to_numbers(real))
+    own = Judge.from_energy("its own energy model", "a regression of the training set", energy)
+    for judge, name in ((own, own.name), (load_judge("paper"), "the landscape")):
+        score = exact_score(distribution, judge=judge, target_class=TARGET_CLASS, n_samples=10_000)
+        chance = f"chance: {judge.class_counts[TARGET_CLASS] / len(real):.2%}"
+        print(f"in class {TARGET_CLASS} by {name}: {score.metrics['precision']:.2%} ({chance})")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch as th
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env.classes import N_CLASSES, check_target_class, one_hot
 from elpa_env.errors import InputError
 from elpa_env.space import N_STEPS, decode
 from elpa_env.training import ClassBalancedSampler, TrainingSet
@@ -33,8 +33,9 @@ def labelled_rows(training_set: TrainingSet, device: th.device) -> Tensor:
     """(n, 8 + 10) every row as its scaled digits and its class, one-hot."""
     if len(training_set) == 0:
         raise InputError("the training set has no rows")
-    one_hot = np.eye(N_CLASSES, dtype=np.float32)[training_set.energy_class - 1]
-    return th.as_tensor(np.concatenate([training_set.scaled, one_hot], axis=1), device=device)
+    return th.as_tensor(
+        np.concatenate([training_set.scaled, one_hot(training_set.energy_class)], axis=1), device=device
+    )
 
 
 def balanced_batches(

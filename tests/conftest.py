@@ -9,11 +9,19 @@ import pytest
 
 from elpa_env import TrainingSet, load_landscape, load_training_set
 from elpa_env.dft import DATA_DIR_VARIABLE, DFT_FILES
+from elpa_env.sampler import Preset
+from eval.judge import load_judge
 
 
 @pytest.fixture(scope="session")
 def landscape():
     return load_landscape()
+
+
+@pytest.fixture(scope="session")
+def judge():
+    """The paper's."""
+    return load_judge()
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +53,24 @@ def no_dft(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+def _tiny(monkeypatch, *presets):
+    """Give presets of all trained models settings that train in a blink."""
+    from eval.study import registry
+    from tests.test_models import TINY
+
+    for name, config in TINY.items():
+        spec = registry.MODELS[name]
+        tiny = {preset: Preset(config, "nobody") for preset in presets}
+        monkeypatch.setitem(registry.MODELS, name, replace(spec, presets={**spec.presets, **tiny}))
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the command line in a folder of its own with models that train in a blink."""
-    from eval import cli, models
-    from tests.test_models import TINY
+    from eval import cli
 
     monkeypatch.chdir(tmp_path)
-    for name, config in TINY.items():
-        spec = models.MODELS[name]
-        monkeypatch.setitem(models.MODELS, name, replace(spec, presets={**spec.presets, "quick": config}))
+    _tiny(monkeypatch, "quick")
 
     def call(*arguments):
         with pytest.raises(SystemExit) as caught:
@@ -68,9 +84,4 @@ def run(tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def tiny_defaults(monkeypatch):
     """Models whose default settings train in a blink."""
-    from eval import models
-    from tests.test_models import TINY
-
-    for name, config in TINY.items():
-        presets = {**models.MODELS[name].presets, "default": config, "quick": config}
-        monkeypatch.setitem(models.MODELS, name, replace(models.MODELS[name], presets=presets))
+    _tiny(monkeypatch, "quick", "default")

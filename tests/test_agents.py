@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMoni
 
 from agents import AgentSampler, BoltzmannDQN, make_vec_env, train_offline
 from agents.dqn import boltzmann
-from elpa_env import ElpasoliteEnv, ExactSampler, dynamics, space, tree
+from elpa_env import ElpasoliteEnv, ExactSampler, rules, space, tree
 from elpa_env.errors import InputError
 from elpa_env.solve import solve
 from tests.test_models import TINY
@@ -191,7 +191,7 @@ class TestSampler:
             own = model.policy.get_distribution(th.as_tensor(space.scale(digits))).distribution.probs
         np.testing.assert_allclose(sampler.probabilities(digits, target_class=1), own, rtol=1e-5)
         masked = AgentSampler(trained["MaskablePPO"], target_class=1)
-        masks = dynamics.action_masks(digits)
+        masks = rules.action_masks(digits)
         with th.no_grad():
             own = trained["MaskablePPO"].policy.get_distribution(
                 th.as_tensor(space.scale(digits)), action_masks=masks
@@ -287,7 +287,7 @@ class TestBoltzmann:
             online, target = (
                 net(data.next_observations).numpy() for net in (model.q_net, model.q_net_target)
             )
-        masks = dynamics.action_masks(space.unscale(data.next_observations.numpy()))
+        masks = rules.action_masks(space.unscale(data.next_observations.numpy()))
         expected = []
         for q, judge, mask in zip(online, target, masks, strict=True):
             allowed = np.flatnonzero(mask)
@@ -330,7 +330,7 @@ class TestBoltzmann:
         for step in reversed(range(8)):
             q = padded(after.reshape(tree.SIZES[step], -1))
             codes = np.flatnonzero(tree.level_masks(step, masking).any(axis=1))
-            observation = dynamics.observe(tree.codes_to_digits(step, codes))
+            observation = rules.observe(tree.codes_to_digits(step, codes))
             model.q_net = model.q_net_target = lambda _, q=q[codes]: q
             after = np.full(tree.SIZES[step], np.nan)
             after[codes] = model._next_value(th.as_tensor(observation)).numpy().ravel()
@@ -353,7 +353,7 @@ class TestBoltzmann:
         for step in range(1, 8):
             q = padded(solution.q[step])
             model.q_net = model.q_net_target = lambda _, q=q: q
-            observation = dynamics.observe(tree.codes_to_digits(step, np.arange(tree.SIZES[step])))
+            observation = rules.observe(tree.codes_to_digits(step, np.arange(tree.SIZES[step])))
             value = model._next_value(th.as_tensor(observation)).numpy().ravel()
             np.testing.assert_allclose(value, solution.q[step - 1].ravel(), rtol=1e-5, atol=1e-6)
 
@@ -366,7 +366,7 @@ class TestBoltzmann:
         model.save(tmp_path / "agent.zip")
         for agent in (model, BoltzmannDQN.load(tmp_path / "agent.zip")):
             for step in range(8):
-                state = th.as_tensor(dynamics.observe(tree.codes_to_digits(step, np.arange(5))))
+                state = th.as_tensor(rules.observe(tree.codes_to_digits(step, np.arange(5))))
                 network = agent.q_net
                 inner = network.q_net(network.extract_features(state, network.features_extractor))
                 offset = (network(state) - inner).detach().numpy()
@@ -433,7 +433,7 @@ class TestBoltzmann:
         after = space.unscale(data.next_observations.numpy()).reshape(500, 8, 8)
         actions = data.actions.numpy().reshape(500, 8)
         for step in range(8):
-            moved, legal = dynamics.apply_actions(np.ascontiguousarray(states[:, step]), actions[:, step])
+            moved, legal = rules.apply_actions(np.ascontiguousarray(states[:, step]), actions[:, step])
             assert legal.all()
             np.testing.assert_array_equal(moved, after[:, step])
         rows = {tuple(d): c for d, c in zip(small_set.digits.tolist(), small_set.energy_class, strict=True)}
@@ -490,7 +490,7 @@ class TestBoltzmann:
         ("kwargs", "message"),
         [
             ({"beta": -1}, "beta must be at least 0, got -1"),
-            ({"backup": "hard"}, "backup must be one of double, max, soft, soft-double, got 'hard'"),
+            ({"backup": "hard"}, "backup must be one of max, double, soft, soft-double, got 'hard'"),
             ({"backup": "soft", "beta": 0}, "beta must be above 0 and finite for backup soft, got 0"),
             ({"backup": "soft-double", "beta": np.inf}, "finite for backup soft-double, got inf"),
             ({"conservative": -0.1}, "conservative must be at least 0 and finite, got -0.1"),

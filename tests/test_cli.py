@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,36 @@ import pytest
 from rich.console import Console
 
 from elpa_env import load_training_set
-from eval import cli, models
+from elpa_env.errors import InputError
+from eval.cli import common
+from eval.study import registry
+from eval.study.registry import BASIC, MODELS, REFERENCES
 from tests.test_models import TINY
 
 COMPARE = ("compare", "--preset", "quick", "--n-samples", 300, "--jobs", 1)
+
+
+def results(folder, judge="paper"):
+    """Models of a comparison by name, from its metrics.json."""
+    return json.loads((folder / "metrics.json").read_text())["judges"][judge]["models"]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Which models were trained, with their seeds."""
+    calls = []
+    for name, spec in list(MODELS.items()):
+
+        def train(task, spec=spec):
+            calls.append((spec.name, task.seed))
+            return spec.train(task)
+
+        monkeypatch.setitem(registry.MODELS, name, replace(MODELS[name], train=train))
+    return calls
+
+
+def interrupt(task):
+    raise KeyboardInterrupt
 
 
 class TestCompare:
@@ -29,18 +56,22 @@ class TestCompare:
         for word in ("DQN", "VAE", "GAN", "pairs", "random", "83 ± 1", "0.16 ± 0.01", "JS distance"):
             assert word in out
         ceiling = 100 * (1 - (1 - 1 / 3756) ** 300)
-        assert f"cover at most {ceiling:.1f} % of the 3,756 compositions of class 1" in out
-        assert "exact solutions that see the landscape" in out
+        assert f"cover at most {ceiling:.1f} % of the 3,756 compositions (2,213 compounds) of class 1" in out
+        assert "exact solutions, which see all that the judge knows" in out
+        assert "chosen by the paper: VAE" in out.replace("nobody", "the paper")
         assert "…" not in out
         record = json.loads((tmp_path / "r" / "metrics.json").read_text())
-        assert record["schema_version"] == 1
+        assert record["schema_version"] == 2
         assert record["seeds"] == [0, 1]
         assert record["n_samples"] == 300
         assert record["training_set"]["rows"] > 21_000
         assert len(record["training_set"]["sha256"]) == 64
         assert {"python", "torch", "numpy", "elpasolite"} <= set(record["versions"])
-        assert set(record["models"]) == {*models.BASIC, *models.REFERENCES}
-        for name, entry in record["models"].items():
+        assert list(record["judges"]) == ["paper"]
+        assert len(record["judges"]["paper"]["sha256"]) == 64
+        models = results(tmp_path / "r")
+        assert set(models) == {*BASIC, *REFERENCES}
+        for name, entry in models.items():
             values = [run["score"]["precision"] for run in entry["runs"]]
             assert entry["mean"]["precision"] == pytest.approx(np.mean(values))
             assert entry["std"]["precision"] == pytest.approx(np.std(values, ddof=1))
@@ -59,17 +90,17 @@ class TestCompare:
                 assert counts.get(status_name, 0) == entry["runs"][0]["score"][status_name]
         for picture in ("figure_energies.png", "figure_elements.png", "figure_models.png"):
             assert (tmp_path / "r" / picture).read_bytes()[:4] == b"\x89PNG"
-        kept = {path.name for path in (tmp_path / "r" / "models").iterdir()}
-        assert kept == {"dqn-0.zip", "dqn-1.zip", "vae-0.pt", "vae-1.pt", "gan-0.pt", "gan-1.pt"}
+        kept = {path.parent.name.split("-class")[0] for path in (tmp_path / "r").glob("runs/*/model.*")}
+        assert kept == {"dqn", "vae", "gan", "dqn-soft-model"}
         assert {path.name for path in tmp_path.iterdir()} == {"r"}
 
     def test_all_models_in_one_table(self, run, tmp_path):
         """A row each, with what it saw."""
         status, out, _ = run(*COMPARE, "--all", "--out", "r")
         assert status == 0
-        record = json.loads((tmp_path / "r" / "metrics.json").read_text())
-        assert set(record["models"]) == set(models.MODELS)
-        titles = {spec.title for spec in models.MODELS.values()}
+        models = results(tmp_path / "r")
+        assert set(models) == set(MODELS)
+        titles = {spec.title for spec in MODELS.values()}
         lines = {
             t: next(x for x in out.splitlines() if re.match(rf" *{re.escape(t)} +\d", x)) for t in titles
         }
@@ -79,22 +110,21 @@ class TestCompare:
             ("dqn-double-oracle", "oracle"),
             ("optimal-soft", "reference"),
         ):
-            line = lines[models.MODELS[name].title]
-            access = record["models"][name]["runs"][0]["access"]
+            line = lines[MODELS[name].title]
+            access = models[name]["runs"][0]["access"]
             assert access["kind"] == kind
             assert f" {kind} " in line
             assert f" {access['labels']:,} " in line
             assert f" {access['model_queries']:,} " in line
             assert f" {access['landscape_queries']:,} " in line
-        assert record["models"]["dqn-soft-model"]["runs"][0]["access"]["labels"] == 10_590
-        assert (tmp_path / "r" / "models" / "dqn-soft-model-0.zip").is_file()
+        assert models["dqn-soft-model"]["runs"][0]["access"]["labels"] == 10_590
         status, _, err = run(*COMPARE, "--all", "--model", "vae", "--out", "other")
         assert (status, err.count("\n")) == (2, 1)
         assert "leave out --model" in err
 
     def test_a_narrow_terminal_shows_every_figure(self, run, monkeypatch):
-        monkeypatch.setattr(cli, "console", Console(width=80))
-        chosen = [word for name in models.MODELS if name not in TINY for word in ("--model", name)]
+        monkeypatch.setattr(common, "console", Console(width=80))
+        chosen = [word for name in MODELS if name not in TINY for word in ("--model", name)]
         status, out, _ = run(*COMPARE, *chosen, "--seeds", 2)
         assert status == 0
         assert "…" not in out
@@ -106,74 +136,18 @@ class TestCompare:
     def test_the_seed_decides(self, run, tmp_path):
         for folder in ("a", "b"):
             assert run(*COMPARE, "--out", folder)[0] == 0
-        for name in (*models.BASIC, *models.REFERENCES):
+        for name in (*BASIC, *REFERENCES):
             a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("a", "b"))
             assert a.read_text() == b.read_text()
 
-    def test_earlier_results_are_safe(self, run, tmp_path):
+    def test_what_is_not_ours_is_left_alone(self, run, tmp_path):
         (tmp_path / "r").mkdir()
         (tmp_path / "r" / "precious").write_text("x")
         status, _, err = run(*COMPARE, "--model", "random", "--out", "r")
         assert (status, err.count("\n")) == (2, 1)
-        assert "--overwrite" in err
+        assert "name another folder with --out" in err
         assert (tmp_path / "r" / "precious").read_text() == "x"
-        assert run(*COMPARE, "--model", "random", "--out", "r", "--overwrite")[0] == 0
-        assert not (tmp_path / "r" / "precious").exists()
-        assert (tmp_path / "r" / "metrics.json").is_file()
-
-    def test_an_interrupted_run_is_resumed(self, run, tmp_path, monkeypatch):
-        def interrupt(task):
-            raise KeyboardInterrupt
-
-        gan = models.MODELS["gan"]
-        monkeypatch.setitem(models.MODELS, "gan", replace(gan, train=interrupt))
-        chosen = ("--model", "dqn", "--model", "gan", "--model", "vae", "--out", "r")
-        status, _, err = run(*COMPARE, *chosen)
-        assert status == 130
-        assert "--resume" in err
-        assert not (tmp_path / "r").exists()
-        monkeypatch.setitem(models.MODELS, "gan", gan)
-        dqn = models.MODELS["dqn"]
-        monkeypatch.setitem(models.MODELS, "dqn", replace(dqn, train=interrupt))
-        assert run(*COMPARE, *chosen, "--resume")[0] == 0
-        monkeypatch.setitem(models.MODELS, "dqn", dqn)
-        assert run(*COMPARE, *chosen[:-1], "whole")[0] == 0
-        for name in ("dqn", "gan", "vae"):
-            a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("r", "whole"))
-            assert a.read_text() == b.read_text()
-        assert {path.name for path in tmp_path.iterdir()} == {"r", "whole"}
-
-    def test_finished_models_of_an_interrupted_run_are_not_lost(self, run, tmp_path, monkeypatch):
-        def interrupt(task):
-            raise KeyboardInterrupt
-
-        vae = models.MODELS["vae"]
-        monkeypatch.setitem(models.MODELS, "vae", replace(vae, train=interrupt))
-        chosen = ("--no-reference", "--out", "r", "--model", "gan", "--model", "vae")
-        assert run(*COMPARE, *chosen)[0] == 130
-        monkeypatch.setitem(models.MODELS, "vae", vae)
-        status, _, err = run(*COMPARE, *chosen)
-        assert (status, err.count("\n")) == (2, 1)
-        assert "holds 1 finished models: --resume goes on with them" in err
-        # another plan resumes nothing of it and publishes nothing of it
-        other = ("--no-reference", "--out", "r", "--model", "random", "--resume")
-        assert run(*COMPARE, *other)[0] == 0
-        assert {path.name for path in (tmp_path / "r").glob("*.csv")} == {"samples_random.csv"}
-        assert not (tmp_path / "r" / "models").exists()
-
-    def test_a_folder_in_the_way_is_left_alone(self, run, tmp_path):
-        (tmp_path / "mine.partial").mkdir()
-        (tmp_path / "mine.partial" / "thesis.txt").write_text("x")
-        status, _, err = run(*COMPARE, "--model", "random", "--out", "mine")
-        assert (status, err.count("\n")) == (2, 1)
-        assert "not ours" in err
-        assert (tmp_path / "mine.partial" / "thesis.txt").read_text() == "x"
-
-    def test_a_file_is_replaced_by_results(self, run, tmp_path):
-        (tmp_path / "r").write_text("x")
-        chosen = ("--model", "random", "--no-reference", "--out", "r", "--overwrite")
-        assert run(*COMPARE, *chosen)[0] == 0
-        assert {path.name for path in tmp_path.iterdir()} == {"r"}
+        assert {path.name for path in tmp_path.rglob("*")} == {"r", "precious"}
 
     def test_reference_lines_stand_in_every_comparison(self, run):
         status, out, _ = run(*COMPARE, "--model", "random", "--out", "r")
@@ -190,18 +164,17 @@ class TestCompare:
         status, out, _ = run(*COMPARE, *chosen, *agents)
         assert status == 0
         assert "agent0" in out
-        record = json.loads((tmp_path / "r" / "metrics.json").read_text())
-        assert set(record["models"]) == {"random", "agent0", "agent1"}
-        hashes = {record["models"][f"agent{i}"]["runs"][0]["file_sha256"] for i in (0, 1)}
+        models = results(tmp_path / "r")
+        assert set(models) == {"random", "agent0", "agent1"}
+        hashes = {models[f"agent{i}"]["runs"][0]["file_sha256"] for i in (0, 1)}
         assert len(hashes) == 2
         assert len(pd.read_csv(tmp_path / "r" / "samples_agent1.csv")) == 300
-        status, out, _ = run(*COMPARE, *chosen, *agents, "--overwrite", "--masking", "composition")
-        assert status == 0
-        masked = json.loads((tmp_path / "r" / "metrics.json").read_text())
-        for name, least in (("agent0", 1.0), ("random", 1.0)):
-            assert masked["models"][name]["runs"][0]["score"]["valid_fraction"] == least
-        assert record["models"]["agent0"]["runs"][0]["score"]["valid_fraction"] < 1
-        status, _, err = run(*COMPARE, *chosen, *agents, "--overwrite", "--masking", "all")
+        assert run(*COMPARE, *chosen, *agents, "--masking", "composition")[0] == 0
+        masked = results(tmp_path / "r")
+        for name in ("agent0", "random"):
+            assert masked[name]["runs"][0]["score"]["valid_fraction"] == 1
+        assert models["agent0"]["runs"][0]["score"]["valid_fraction"] < 1
+        status, _, err = run(*COMPARE, *chosen, *agents, "--masking", "all")
         assert (status, err.count("\n")) == (2, 1)
         chosen_beta = ("--n-samples", 200, "--beta", 2, "--out", "s.json")
         status, out, _ = run("score", "--agent", "agent0.zip", *chosen_beta)
@@ -223,13 +196,440 @@ class TestCompare:
             assert (status, err.count("\n")) == (2, 1)
             assert message in err
 
-    def test_interrupted_before_anything_is_finished(self, run, tmp_path, monkeypatch):
-        def interrupt(task):
-            raise KeyboardInterrupt
 
-        monkeypatch.setitem(models.MODELS, "dqn", replace(models.MODELS["dqn"], train=interrupt))
-        assert run(*COMPARE, "--out", "r")[0] == 130
-        assert list(tmp_path.iterdir()) == []
+class TestTheStoreGrows:
+    """What is there is never trained again, whatever the next command asks for."""
+
+    FEW = ("--model", "vae", "--model", "sites", "--model", "dqn", "--no-reference", "--out", "r")
+
+    def test_seeds_models_samples_judges_and_classes_are_added(self, run, tmp_path, trained):
+        assert run(*COMPARE, *self.FEW)[0] == 0
+        assert sorted(trained) == [("dqn", 0), ("sites", 0), ("vae", 0)]
+        first = results(tmp_path / "r")
+        trained.clear()
+        assert run(*COMPARE, *self.FEW, "--seeds", 3)[0] == 0
+        assert sorted(trained) == [(name, seed) for name in ("dqn", "sites", "vae") for seed in (1, 2)]
+        for name, entry in results(tmp_path / "r").items():
+            assert entry["runs"][0] == first[name]["runs"][0]
+        trained.clear()
+        for more in (("--model", "gan"), ("--n-samples", 301), ("--judge", "symmetric")):
+            assert run(*COMPARE, *self.FEW, *more)[0] == 0
+        assert trained == [("gan", 0)]
+        assert run(*COMPARE, *self.FEW, "--target-class", 5)[0] == 0
+        assert sorted(trained[1:]) == [("dqn", 0), ("sites", 0), ("vae", 0)]
+        trained.clear()
+        assert run(*COMPARE, *self.FEW)[0] == 0
+        assert results(tmp_path / "r") == first
+        assert trained == []
+        assert run(*COMPARE, *self.FEW, "--retrain")[0] == 0
+        assert sorted(trained) == [("dqn", 0), ("sites", 0), ("vae", 0)]
+        again = results(tmp_path / "r")
+        assert again["vae"]["runs"][0]["score"] == first["vae"]["runs"][0]["score"]
+        status, out, _ = run("runs", "r")
+        assert status == 0
+        assert "13 runs" in out
+        assert "300, 301" in out
+
+    def test_is_shown_anew_without_its_models(self, run, tmp_path, trained, monkeypatch):
+        assert run(*COMPARE, *self.FEW, "--seeds", 2)[0] == 0
+        before = results(tmp_path / "r")
+        for path in (tmp_path / "r").glob("*.*"):
+            if path.name not in ("store.json", "study.json"):
+                path.unlink()
+        trained.clear()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        status, out, _ = run("show", "r")
+        assert status == 0
+        assert "JS distance" in out
+        assert results(tmp_path / "r") == before
+        for name in ("figure_models.png", "figure_energies.png", "figure_elements.png", "table.txt"):
+            assert (tmp_path / "r" / name).is_file()
+        status, out, _ = run("show", "r", "--judge", "paper", "--judge", "symmetric")
+        assert status == 0
+        assert "judge paper, symmetric" in out
+        assert "  symmetric judge" in out
+        assert results(tmp_path / "r") == before
+        other = results(tmp_path / "r", "symmetric")
+        assert other["vae"]["runs"][0]["score"]["precision"] != before["vae"]["runs"][0]["score"]["precision"]
+        assert (tmp_path / "r" / "figure_models_symmetric.png").is_file()
+        assert trained == []
+
+    def test_figures_that_are_kept_are_the_figures(self, run, tmp_path):
+        assert run(*COMPARE, *self.FEW)[0] == 0
+        before = results(tmp_path / "r")
+        kept = list((tmp_path / "r").rglob("score-*.json"))
+        assert len(kept) == 3
+        kept[0].write_text("{")
+        kept[1].write_text(kept[2].read_text())
+        kept[2].unlink()
+        assert run("show", "r")[0] == 0
+        assert results(tmp_path / "r") == before
+
+    def test_interrupted_and_gone_on(self, run, tmp_path, monkeypatch):
+        gan, dqn = MODELS["gan"], MODELS["dqn"]
+        chosen = ("--model", "dqn", "--model", "gan", "--model", "vae", "--no-reference", "--out", "r")
+        monkeypatch.setitem(registry.MODELS, "gan", replace(gan, train=interrupt))
+        status, _, err = run(*COMPARE, *chosen)
+        assert status == 130
+        assert "the same command goes on from there" in err
+        assert len(list((tmp_path / "r").glob("runs/dqn-*/run.json"))) == 1
+        monkeypatch.setitem(registry.MODELS, "gan", gan)
+        monkeypatch.setitem(registry.MODELS, "dqn", replace(dqn, train=interrupt))
+        assert run(*COMPARE, *chosen)[0] == 0
+        monkeypatch.setitem(registry.MODELS, "dqn", dqn)
+        assert run(*COMPARE, *chosen[:-1], "whole")[0] == 0
+        for name in ("dqn", "gan", "vae"):
+            a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("r", "whole"))
+            assert a.read_text() == b.read_text()
+
+    def test_a_failing_replacement_loses_nothing(self, run, tmp_path, monkeypatch):
+        """However the move of a run trained again fails, the earlier one is still there."""
+        chosen = ("--model", "sites", "--no-reference", "--out", "r")
+        assert run(*COMPARE, *chosen)[0] == 0
+        before = results(tmp_path / "r")
+
+        def fail(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        for function in ("replace", "rename"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, function, fail)
+                status, _, err = run(*COMPARE, *chosen, "--retrain")
+            assert (status, err.count("\n")) == (2, 1)
+            assert "Traceback" not in err
+            assert run("show", "r")[0] == 0
+            assert results(tmp_path / "r") == before
+            assert not [path for path in (tmp_path / "r").rglob(".elpa-tmp-*")]
+
+
+class TestWhereResultsMayGo:
+    def test_around_the_working_folder(self, run, tmp_path, monkeypatch):
+        inner = tmp_path / "work" / "sub"
+        inner.mkdir(parents=True)
+        (tmp_path / "work" / "precious").write_text("x")
+        (tmp_path / "link").symlink_to("work")
+        monkeypatch.chdir(inner)
+        for out in ("../../work", "..", "../sub", tmp_path / "link", "/"):
+            for command in (
+                (*COMPARE, "--model", "random", "--out", out),
+                ("frontier", "a.zip", "--out", out, "--overwrite"),
+                ("data", "build-landscape", "--out", out, "--overwrite"),
+            ):
+                status, _, err = run(*command)
+                assert (status, err.count("\n")) == (2, 1)
+                assert "--out must be a folder of its own" in err
+        assert (tmp_path / "work" / "precious").read_text() == "x"
+
+    @pytest.mark.parametrize(
+        ("out", "message"),
+        [
+            ("/dev/null", "is a device"),
+            ("folder.csv", "is a folder"),
+            ("dangling.csv", "link that leads nowhere"),
+            ("x" * 300 + ".csv", "cannot write"),
+            ("file/x.csv", "cannot write"),
+        ],
+    )
+    def test_is_known_before_the_work(self, run, tmp_path, monkeypatch, out, message):
+        (tmp_path / "folder.csv").mkdir()
+        (tmp_path / "dangling.csv").symlink_to("nowhere")
+        (tmp_path / "file").write_text("x")
+        monkeypatch.setitem(registry.MODELS, "vae", replace(MODELS["vae"], train=interrupt))
+        commands = [("sample", "random", "--out", out, "--overwrite")]
+        if out != "/dev/null":
+            commands.append(("train", "vae", "--out", out.replace(".csv", ".pt"), "--overwrite"))
+        for suffix in (".pt", ".csv"):
+            if not (tmp_path / f"folder{suffix}").exists():
+                (tmp_path / f"folder{suffix}").mkdir()
+                (tmp_path / f"dangling{suffix}").symlink_to("nowhere")
+        for command in commands:
+            status, _, err = run(*command)
+            assert (status, err.count("\n")) == (2, 1), err
+            assert message in err
+
+    def test_a_long_name_is_written(self, run, tmp_path):
+        name = "x" * 244 + ".csv"
+        assert run("sample", "random", "--n-samples", 5, "--out", name)[0] == 0
+        assert {path.name for path in tmp_path.iterdir()} == {name}
+
+    def test_a_link_stays_a_link(self, run, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "r").symlink_to("elsewhere")
+        chosen = ("--model", "random", "--no-reference", "--out", "r")
+        assert run(*COMPARE, *chosen)[0] == 0
+        assert (tmp_path / "r").is_symlink()
+        assert (tmp_path / "elsewhere" / "metrics.json").is_file()
+
+    def test_a_class_that_the_training_set_lacks(self, run, tmp_path, trained):
+        table = tmp_path / "t.csv"
+        table.write_text("Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n13,11,19,9,-2.9\n13,11,37,9,-2.8\n")
+        chosen = ("--data", "t.csv", "--target-class", 5, "--model", "vae", "--model", "sites", "--out", "r")
+        status, _, err = run(*COMPARE, *chosen)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "sites needs rows of class 5" in err
+        assert trained == []
+        assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
+
+
+OWN_MODEL = '''
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from elpa_env import index_to_digits
+
+
+@dataclass(frozen=True)
+class Config:
+    seconds: float = 0.0
+    width: int = 3
+
+
+class Echo:
+    """Repeats compositions of its class, and writes down that it was trained."""
+
+    name = "echo"
+    title = "Echo of mine"
+    presets = {"default": Config(), "slow": Config(seconds=4.0)}
+
+    def __init__(self, config=None, *, seed=0, device="cpu"):
+        self.config, self.seed = config, seed
+
+    def fit(self, training_set, *, target_class, progress=None):
+        with open(Path(__file__).with_name("log"), "a") as log:
+            print("begin", self.seed, file=log, flush=True)
+            time.sleep(self.config.seconds)
+            print("end", self.seed, file=log, flush=True)
+        self.index = training_set.index[training_set.energy_class == target_class]
+
+    def sample(self, n, *, target_class, seed=None):
+        return index_to_digits(np.random.default_rng(seed).choice(self.index, n))
+
+    def save(self, path):
+        with open(path, "wb") as file:
+            np.save(file, self.index)
+
+    @classmethod
+    def load(cls, path, *, device="cpu"):
+        model = cls(Config())
+        model.index = np.load(path)
+        return model
+'''
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN_MODEL)
+    yield
+    sys.modules.pop("mine", None)
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+
+
+class TestModelsOfTheUser:
+    def test_in_every_command(self, run, tmp_path, own_model):
+        chosen = ("--model", "mine:Echo", "--n-samples", 300, "--no-reference", "--jobs", 1, "--out", "r")
+        status, out, _ = run("compare", *chosen)
+        assert status == 0
+        assert "Echo of mine" in out
+        (entry,) = results(tmp_path / "r").values()
+        assert entry["runs"][0]["config"] == {"seconds": 0.0, "width": 3}
+        assert entry["runs"][0]["access"]["kind"] == "unknown"
+        assert run("compare", *chosen, "--n-samples", 400)[0] == 0
+        assert (tmp_path / "log").read_text() == "begin 0\nend 0\n"
+        assert run("train", "mine:Echo", "--out", "m.model")[0] == 0
+        drawn = ("--n-samples", 50, "--out", "s.csv")
+        assert run("sample", "m.model", "--model", "mine:Echo", *drawn)[0] == 0
+        assert set(pd.read_csv(tmp_path / "s.csv")["energy_class"]) == {1}
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("mine:Nothing", "cannot import mine:Nothing"),
+            ("nowhere:Echo", "cannot import nowhere:Echo"),
+            ("mine:Config", "must be a class with fit and sample"),
+            (":", "module:attribute"),
+            ("mine:", "module:attribute"),
+        ],
+    )
+    def test_what_is_none(self, run, own_model, name, message):
+        status, _, err = run("compare", "--model", name)
+        assert (status, err.count("\n")) == (2, 1)
+        assert message in err
+
+    def test_nothing_else_looks_into_the_working_folder(self, tmp_path):
+        for name in ("torch", "loky", "agents", "rich", "pandas"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('foreign code ran')")
+        call = [sys.executable, "-P", "-m", "eval", "compare", "--model", "sites", "--n-samples", "50"]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def elpa(folder, *arguments, **options):
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "eval", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+SLOW = (
+    "compare",
+    "--model",
+    "mine:Echo",
+    "--preset",
+    "slow",
+    "--n-samples",
+    50,
+    "--no-reference",
+    "--out",
+    "r",
+)
+
+
+def wait_for(condition, seconds=60):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.05)
+
+
+def seeds_in(log, word):
+    return [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith(word)]
+
+
+class TestProcesses:
+    def test_killed_and_gone_on(self, tmp_path, own_model):
+        """Nothing that is finished is lost, and no worker outlives its master."""
+        log = tmp_path / "log"
+        with elpa(tmp_path, *SLOW, "--seeds", 3, "--jobs", 2) as process:
+            wait_for(lambda: list(tmp_path.glob("r/runs/*/run.json")) and len(seeds_in(log, "begin")) == 3)
+            process.kill()
+            process.wait()
+            killed = time.monotonic()
+            wait_for(lambda: not children_alive(tmp_path), seconds=10)
+        finished = {
+            int(p.parent.name.split("seed")[1].split("-")[0]) for p in tmp_path.glob("r/runs/*/run.json")
+        }
+        assert 1 <= len(finished) <= 2
+        assert time.monotonic() - killed < 3  # the last one would have gone on for longer
+        log.write_text("")
+        with elpa(tmp_path, *SLOW, "--seeds", 3, "--jobs", 2) as process:
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert sorted(seeds_in(log, "end")) == sorted({0, 1, 2} - finished)
+
+    def test_two_on_one_store_train_nothing_twice(self, tmp_path, own_model):
+        both = [elpa(tmp_path, *SLOW, "--seeds", n, "--jobs", 1) for n in (2, 3)]
+        for process in both:
+            _, err = process.communicate(timeout=90)
+            assert (process.returncode, err) == (0, "")
+        assert sorted(seeds_in(tmp_path / "log", "begin")) == [0, 1, 2]
+        assert len(list(tmp_path.glob("r/runs/*/run.json"))) == 3
+
+    def test_no_more_workers_than_runs(self, monkeypatch):
+        from eval.study import runner
+
+        asked = []
+
+        class Executor:
+            def __init__(self, workers, **_):
+                asked.append(workers)
+                raise InputError("enough")
+
+        monkeypatch.setattr("loky.ProcessPoolExecutor", Executor)
+        with pytest.raises(InputError, match="enough"), runner._executor(runner.Workers(24).at_most(3)):
+            pass
+        assert asked == [3]
+
+
+def children_alive(folder):
+    """Whether a process that works in the folder is still there."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if (path / "cwd").resolve() == folder.resolve() and b"python" in (path / "cmdline").read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@pytest.mark.slow
+def test_a_cluster_of_which_one_worker_dies(tmp_path, own_model):
+    """A scheduler and two workers in processes of their own; the run of the dead one is done by the other."""
+    pytest.importorskip("distributed")
+    shared = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    dask = [sys.executable, "-m", "distributed.cli"]
+    (tmp_path / "work").mkdir()
+    scheduler = subprocess.Popen(
+        [
+            *dask[:2],
+            "distributed.cli.dask_scheduler",
+            "--port",
+            "0",
+            "--host",
+            "127.0.0.1",
+            "--no-dashboard",
+            "--scheduler-file",
+            "s.json",
+        ],
+        env=environment,
+        **shared,
+    )
+    try:
+        wait_for(lambda: (tmp_path / "s.json").is_file())
+        address = json.loads((tmp_path / "s.json").read_text())["address"]
+        workers = [
+            subprocess.Popen(
+                [
+                    *dask[:2],
+                    "distributed.cli.dask_worker",
+                    address,
+                    "--nthreads",
+                    "1",
+                    "--no-nanny",
+                    "--no-dashboard",
+                    "--local-directory",
+                    str(tmp_path / "work"),
+                ],
+                env=environment,
+                **shared,
+            )
+            for _ in range(2)
+        ]
+        try:
+            with elpa(tmp_path, *SLOW, "--seeds", 4, "--cluster", address) as process:
+                wait_for(
+                    lambda: (tmp_path / "log").exists() and len(seeds_in(tmp_path / "log", "begin")) >= 2
+                )
+                workers[0].kill()
+                _, err = process.communicate(timeout=120)
+            assert (process.returncode, err) == (0, "")
+            assert len(list(tmp_path.glob("r/runs/*/run.json"))) == 4
+            ended = seeds_in(tmp_path / "log", "end")
+            assert set(ended) == {0, 1, 2, 3}
+            assert len(seeds_in(tmp_path / "log", "begin")) > len(ended)
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    with elpa(tmp_path, *SLOW, "--seeds", 5, "--cluster", address) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (2, 1)
+    assert "no Dask scheduler answers" in err
 
 
 @pytest.mark.parametrize(
@@ -249,7 +649,7 @@ class TestCompare:
         (("compare", "--data", "none.csv"), "cannot read none.csv"),
         (("compare", "--nonsense"), "nonsense"),
         (("train", "bert", "--out", "x.pt"), "unknown model 'bert'"),
-        (("train", "random", "--out", "x.pt"), "needs no training"),
+        (("train", "random", "--out", "x.pt"), "leaves no checkpoint"),
         (("train", "vae", "--out", "x.txt"), "ends in .pt, got x.txt"),
         (("train", "vae"), "--out"),
         (("sample", "none.pt", "--out", "x.csv"), "no checkpoint none.pt"),
@@ -259,6 +659,16 @@ class TestCompare:
         (("score", "none.csv", "--beta", 3), "--beta goes with --agent"),
         (("score", "none.csv", "--n-samples", 3), "--n-samples goes with --agent"),
         (("compare", "--out", "."), "--out must be a folder of its own"),
+        (("compare", "--judge", "nobody"), "judge must be paper, symmetric or the folder"),
+        (("show", "none"), "none holds no runs"),
+        (("runs", "none"), "none holds no runs"),
+        (("compare", "--cluster", "tcp://127.0.0.1:1"), "no Dask scheduler answers"),
+        (
+            ("compare", "--model", "vae", "--model", "dqn-soft-model", "--preset", "paper"),
+            "dqn-soft-model has no preset",
+        ),
+        (("compare", "--n-samples", 1 << 63), "number of samples must be"),
+        (("compare", "--seeds", 4 * 10**9), "--seeds must be at most"),
         (("compare", "--seed", 1 << 32), f"seeds must be below {1 << 32}"),
         (("train", "vae", "--out", "/proc/none/m.pt"), "cannot write /proc/none/m.pt"),
         (("train", "dqn", "--out", "x.zip", "--seed", 1 << 32), "seeds must be below"),
@@ -343,7 +753,7 @@ class TestSmallCommands:
         record = json.loads((tmp_path / "s.json").read_text())
         assert (record["target_class"], record["n_samples"], record["beta"]) == (2, 500, 5)
         columns = record["columns"]
-        members = record["landscape"]["class_members"]
+        members = record["judge"]["class_counts"][1]
         assert columns["ceiling"]["coverage"] == pytest.approx(1 - (1 - 1 / members) ** 500)
         assert columns["ceiling"]["precision"] == 1
         assert columns["optimal-hard"]["start_value"] == 1
@@ -383,7 +793,7 @@ class TestSmallCommands:
         assert "21,112" in out
 
     def test_reproduce_prints_target_measured_and_verdict(self, run, tmp_path, monkeypatch, tiny_defaults):
-        monkeypatch.setattr("eval.reproduce.held_out_error", lambda *_: 0.1)
+        monkeypatch.setattr("eval.study.reproduce.held_out_error", lambda *_: 0.1)
         status, out, _ = run(
             "reproduce", "table1", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1
         )
@@ -416,8 +826,7 @@ class TestSmallCommands:
         assert status == 0
         for word in ("87 ± 7 (DQN)", "89 ± 2 (GAN)", "0.16 ± 0.01 (GAN)", ">= 94.0", "<= 0.060", "<= 900 s"):
             assert word in out
-        record = json.loads((tmp_path / "results-agent5" / "metrics.json").read_text())
-        assert list(record["models"]) == ["dqn-soft-model"]
+        assert list(results(tmp_path / "results-agent5")) == ["dqn-soft-model"]
         call = ("reproduce", "offline1", "--data", "landscape", "--seeds", 1, "--n-samples", 200, "--jobs", 1)
         status, out, _ = run(*call)
         assert status == 0
@@ -426,52 +835,40 @@ class TestSmallCommands:
 
     def test_training_sets_of_growing_size(self, run, tmp_path, monkeypatch, tiny_defaults):
         """Every seed has a subset of its own and nothing else; what was interrupted goes on."""
-        monkeypatch.setattr("eval.sizes.SIZES", (200, 400))
+        monkeypatch.setattr("eval.study.sizes.SIZES", (200, 400))
         call = ("reproduce", "figure8", "--data", "landscape", "--seeds", 2, "--n-samples", 200, "--jobs", 1)
-
-        def interrupt(task):
-            raise KeyboardInterrupt
-
-        (tmp_path / "mine.partial").mkdir()
-        (tmp_path / "mine.partial" / "thesis.txt").write_text("x")
-        status, _, err = run(*call, "--out", "mine")
-        assert (status, err.count("\n")) == (2, 1)
-        assert "not of this run" in err
-        assert (tmp_path / "mine.partial" / "thesis.txt").read_text() == "x"
-        vae = models.MODELS["vae"]
-        monkeypatch.setitem(models.MODELS, "vae", replace(vae, train=interrupt))
+        vae = MODELS["vae"]
+        monkeypatch.setitem(registry.MODELS, "vae", replace(vae, train=interrupt))
         assert run(*call)[0] == 130
-        monkeypatch.setitem(models.MODELS, "vae", vae)
-        status, _, err = run(*call)
-        assert (status, err.count("\n")) == (2, 1)
-        assert "--resume" in err
-        status, out, _ = run(*call, "--resume")
+        monkeypatch.setitem(registry.MODELS, "vae", vae)
+        status, out, _ = run(*call)
         assert status == 0
         assert "DQN soft, model" in out
         folder = tmp_path / "results-figure8"
         record = json.loads((folder / "sizes.json").read_text())
-        assert list(record["sizes"]) == ["200", "400", "21120"]
-        for size, entry in record["sizes"].items():
+        sizes = record["judges"]["paper"]["sizes"]
+        assert list(sizes) == ["200", "400", "21120"]
+        for size, entry in sizes.items():
             subsets = [load_training_set(subset=int(size), seed=seed) for seed in (0, 1)]
             for name in ("vae", "dqn-soft-model"):
                 labels = [seen["labels"] for seen in entry[name]["access"]]
                 assert labels == [subset.n_labels for subset in subsets]
         assert (folder / "figure_sizes.png").read_bytes()[:4] == b"\x89PNG"
         hashes = set()
-        for seed in (0, 1):
-            from agents import AgentSampler
-
-            agent = AgentSampler.load(folder / "size-200" / "models" / f"dqn-soft-model-{seed}.zip")
-            assert agent.model.trained_on["rows"] == 200
-            hashes.add(agent.model.trained_on["sha256"])
+        for path in folder.glob("runs/dqn-soft-model-*/run.json"):
+            trained_on = json.loads(path.read_text())["training_set"]
+            if trained_on["rows"] == 200:
+                hashes.add(trained_on["sha256"])
         assert len(hashes) == 2
-        assert not list(folder.rglob("plan.json"))
         assert run(*call, "--out", "whole")[0] == 0
-        again = json.loads((tmp_path / "whole" / "sizes.json").read_text())
-        for size in record["sizes"]:
+        again = json.loads((tmp_path / "whole" / "sizes.json").read_text())["judges"]["paper"]["sizes"]
+        for size in sizes:
             for name in ("vae", "dqn-soft-model"):
                 for key in ("precision", "coverage", "js_distance"):
-                    assert record["sizes"][size][name][key] == again["sizes"][size][name][key]
+                    assert sizes[size][name][key] == again[size][name][key]
+        status, shown, _ = run("show", "results-figure8", "--judge", "symmetric")
+        assert status == 0
+        assert "DQN soft, model" in shown
 
     @pytest.mark.slow
     def test_build_landscape(self, run, dft_dir, tmp_path):
@@ -488,24 +885,18 @@ def test_python_m_eval_is_elpa(tmp_path):
     assert result.stderr == "elpa: cannot read none.csv: No such file or directory\n"
 
 
-@pytest.mark.slow
-def test_ctrl_c_in_training_leaves_nothing_half_done(tmp_path):
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "old").write_text("old")
-    call = [sys.executable, "-m", "eval", "compare", "--out", "r", "--overwrite", "--jobs", "2"]
-    process = subprocess.Popen(
-        call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    started = time.monotonic()
-    while not list(tmp_path.glob("r.partial/progress/*")) and time.monotonic() - started < 120:
-        time.sleep(0.5)
-    time.sleep(2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+def test_ctrl_c_keeps_what_is_finished(tmp_path, own_model):
+    with elpa(tmp_path, *SLOW, "--seeds", 3, "--jobs", 2, start_new_session=True) as process:
+        wait_for(lambda: list(tmp_path.glob("r/runs/*/run.json")))
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in err
-    assert [path.name for path in (tmp_path / "r").iterdir()] == ["old"]
-    assert not list(tmp_path.rglob("*.json"))
+    assert err.splitlines() == [
+        "elpa: what is finished is kept: the same command goes on from there",
+        "elpa: interrupted",
+    ]
+    assert 1 <= len(list(tmp_path.glob("r/runs/*/run.json"))) <= 2
+    assert not [path for path in tmp_path.rglob(".elpa-tmp-*")]
 
 
 @pytest.mark.slow

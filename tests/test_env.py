@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import elpa_env
-from elpa_env import dynamics, elements, space
+from elpa_env import elements, rules, space
 from elpa_env.errors import InputError
 
 actions_of_an_episode = st.lists(st.integers(0, 7), min_size=8, max_size=8)
@@ -87,23 +87,23 @@ def test_all_rewards_of_the_last_step(landscape):
     ends = np.array(np.meshgrid(range(1, 7), range(1, 9), range(1, 7), range(1, 9))).reshape(4, -1).T
     digits = np.concatenate([np.tile([6, 1, 6, 2], (len(ends), 1)), ends], axis=1).astype(np.int8)
     energy_class = landscape.energy_class(space.digits_to_index(digits))
-    rewards = dynamics.sparse_reward(energy_class, 1)
+    rewards = rules.sparse_reward(energy_class, 1)
     expected = [eq_12((row - 1).tolist(), 1, landscape)[1] for row in digits]
     np.testing.assert_array_equal(rewards, expected)
 
 
 @given(st.lists(st.integers(0, 7), max_size=7))
 def test_composition_masks_leave_only_what_can_be_completed(actions):
-    digits = dynamics.initial_digits(1)
+    digits = rules.initial_digits(1)
     for action in actions:
-        mask = dynamics.action_masks(digits, "composition")
+        mask = rules.action_masks(digits, "composition")
         assert mask.any()
         if not mask[0, action]:
             break
-        digits, _ = dynamics.apply_actions(digits, np.array([action]))
+        digits, _ = rules.apply_actions(digits, np.array([action]))
     while not digits[0, -1]:
-        mask = dynamics.action_masks(digits, "composition")
-        digits, _ = dynamics.apply_actions(digits, np.array([np.flatnonzero(mask[0])[-1]]))
+        mask = rules.action_masks(digits, "composition")
+        digits, _ = rules.apply_actions(digits, np.array([np.flatnonzero(mask[0])[-1]]))
     assert space.digits_to_index(digits)[0] >= 0
 
 

@@ -13,6 +13,7 @@ from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
 from elpa_env.sampler import unique_sample
 from eval.exact import count_distribution, evaluate, exact_score
+from eval.judge import Judge
 from eval.scoring import count_samples, draw_unique, score_tally
 
 NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
@@ -38,7 +39,7 @@ def table(**shares):
 
 
 class TestExactScore:
-    def test_by_hand(self, small_set, landscape):
+    def test_by_hand(self, small_set, landscape, judge):
         """Half of the candidates are no composition; of the others 1/2, 1/4, 1/4 in classes 1, 1, 2."""
         known = small_set.index[small_set.energy_class == 1][:1]
         new = np.setdiff1d(landscape.members(1), small_set.index)[:1]
@@ -46,7 +47,7 @@ class TestExactScore:
         assert landscape.energy_class(known) == 1
         p = np.zeros(space.N_TABLE)
         p[[*known, *new, *beside]] = 0.25, 0.125, 0.125
-        score = exact_score(p, target_class=1, n_samples=3, training_set=small_set)
+        score = exact_score(p, judge=judge, target_class=1, n_samples=3, training_set=small_set)
         assert score.metrics["precision"] == pytest.approx(3 / 4)
         assert score.metrics["precision_neighbour"] == pytest.approx(1 / 4)
         seen, hidden = 1 - 0.5**3, 1 - 0.75**3
@@ -57,35 +58,37 @@ class TestExactScore:
         assert (score.valid_fraction, score.success_rate) == pytest.approx((0.5, 0.375))
         assert score.entropy_bits == pytest.approx(1.5)
         assert score.effective_compositions == pytest.approx(2**1.5)
-        assert exact_score(p, target_class=1, n_samples=3).as_dict()["novel"] is None
+        assert exact_score(p, judge=judge, target_class=1, n_samples=3).as_dict()["novel"] is None
 
-    def test_uniform_and_certain(self, landscape):
+    def test_uniform_and_certain(self, landscape, judge):
         class_3 = landscape.table_class == 3
-        uniform = exact_score(class_3 / class_3.sum(), target_class=3, n_samples=10)
+        uniform = exact_score(class_3 / class_3.sum(), judge=judge, target_class=3, n_samples=10)
         assert uniform.effective_compositions == pytest.approx(class_3.sum())
         assert uniform.success_rate == pytest.approx(1)
-        certain = exact_score(table(AlNaK2F6=0.5), target_class=1, n_samples=10)
+        certain = exact_score(table(AlNaK2F6=0.5), judge=judge, target_class=1, n_samples=10)
         assert math.copysign(1, certain.entropy_bits) == 1
         assert certain.effective_compositions == 1
         assert certain.repeated == pytest.approx(9)
 
-    def test_nothing_valid_has_no_figures(self):
-        record = exact_score(np.zeros(space.N_TABLE), target_class=1, n_samples=10).as_dict()
+    def test_nothing_valid_has_no_figures(self, judge):
+        record = exact_score(np.zeros(space.N_TABLE), judge=judge, target_class=1, n_samples=10).as_dict()
         assert (record["valid_fraction"], record["success_rate"]) == (0, 0)
         for key in ("precision", "js_distance", "entropy_bits", "effective_compositions", "repeated"):
             assert record[key] is None
 
-    def test_another_judge(self, landscape):
+    def test_another_judge(self, landscape, judge):
         other = np.where(landscape.table_class > 0, 7, 0).astype(np.int8)
-        p = table(AlNaK2F6=0.5)
-        assert exact_score(p, target_class=7, n_samples=1, table_class=other).metrics["precision"] == 1
+        all_seven = Judge("seven", "all in class 7", judge.table_energy, other)
+        score = exact_score(table(AlNaK2F6=0.5), judge=all_seven, target_class=7, n_samples=1)
+        assert score.metrics["precision"] == 1
+        assert score.as_dict()["judge"] == "seven"
 
-    def test_bad_arguments(self):
+    def test_bad_arguments(self, judge):
         p = table(AlNaK2F6=1)
         with pytest.raises(InputError, match="target_class must be 1..10, got 0"):
-            exact_score(p, target_class=0, n_samples=1)
+            exact_score(p, judge=judge, target_class=0, n_samples=1)
         with pytest.raises(InputError, match="at least 1, got 0"):
-            exact_score(p, target_class=1, n_samples=0)
+            exact_score(p, judge=judge, target_class=1, n_samples=0)
 
 
 class TestCountDistribution:
@@ -163,11 +166,11 @@ class TestAgents:
         chi_square = ((drawn[:301] - expected) ** 2 / expected).sum()
         assert abs(chi_square - 300) < 5 * math.sqrt(600)
 
-    def test_streamed_and_exact_figures_agree(self, sampler, name):
+    def test_streamed_and_exact_figures_agree(self, sampler, name, judge):
         n = 20_000
-        exact = evaluate(sampler, n, target_class=5, seed=0).exact
+        exact = evaluate(sampler, n, judge=judge, target_class=5, seed=0).exact
         tally, _ = count_samples(sampler, n, target_class=5, seed=0)
-        streamed = score_tally(tally, target_class=5)
+        streamed = score_tally(tally, judge=judge, target_class=5)
         for key in ("precision", "precision_neighbour"):
             share = exact.metrics[key]
             assert streamed.metrics[key] == pytest.approx(share, abs=5 * math.sqrt(share / n))
@@ -179,7 +182,7 @@ class TestAgents:
 
 
 class TestEvaluate:
-    def test_the_distribution_is_asked_for_once(self, small_set):
+    def test_the_distribution_is_asked_for_once(self, small_set, judge):
         class Counting(Stated):
             asked = 0
 
@@ -191,6 +194,7 @@ class TestEvaluate:
         found = evaluate(
             sampler,
             1000,
+            judge=judge,
             target_class=1,
             seed=0,
             training_set=small_set,
@@ -204,15 +208,15 @@ class TestEvaluate:
         assert found.score.metrics["precision"] == pytest.approx(found.exact.metrics["precision"])
         assert found.score.novel + found.score.rediscovered == 2
 
-    def test_hopeless(self):
+    def test_hopeless(self, judge):
         nothing = Stated(np.zeros(space.N_TABLE))
         with pytest.raises(InputError, match="stated makes too few real compositions: a share of 0"):
-            evaluate(nothing, 10, target_class=1, seed=0)
+            evaluate(nothing, 10, judge=judge, target_class=1, seed=0)
         with pytest.raises(InputError, match="at least 1, got 0"):
-            evaluate(nothing, 0, target_class=1, seed=0)
+            evaluate(nothing, 0, judge=judge, target_class=1, seed=0)
 
-    def test_what_states_no_distribution_is_streamed(self):
-        found = evaluate(Streamed(table(AlNaK2F6=0.5)), 100, target_class=1, seed=0, keep=100)
+    def test_what_states_no_distribution_is_streamed(self, judge):
+        found = evaluate(Streamed(table(AlNaK2F6=0.5)), 100, judge=judge, target_class=1, seed=0, keep=100)
         assert found.exact is None
         assert found.score.n_valid == len(found.kept) == 100
 

@@ -72,12 +72,17 @@ class TestSweep:
 
 
 class TestFrontier:
-    def test_record(self, agent, landscape):
+    def test_record(self, agent, landscape, judge):
         samplers = [AgentSampler(agent, name="a"), AgentSampler(agent, name="b", masking="composition")]
         calls = []
         betas = (0.0, 4.0, math.inf)
         record = sweep_agents(
-            samplers, betas, target_class=3, n_samples=500, progress=lambda *call: calls.append(call)
+            samplers,
+            betas,
+            judge=judge,
+            target_class=3,
+            n_samples=500,
+            progress=lambda *call: calls.append(call),
         )
         assert calls[-1] == (8, 8)
         assert record["coverage_ceiling"] == coverage_ceiling(int(landscape.class_counts[3]), 500)
@@ -91,17 +96,19 @@ class TestFrontier:
             assert uniform["entropy_bits"] > 20
             assert greedy["entropy_bits"] == 0 or greedy["entropy_bits"] is None
         assert curves["b"]["points"][1]["valid_fraction"] == pytest.approx(1)
-        for backup in ("hard", "soft"):
-            (point,) = curves[f"optimal-{backup}"]["points"]
+        for name, backup in (("optimal-hard", "max"), ("optimal-soft", "soft")):
+            (point,) = curves[name]["points"]
             p = solve(3, backup=backup, beta=4.0).distribution()
             assert point["success_rate"] == pytest.approx(p[landscape.members(3)].sum(), rel=1e-9)
             assert point["coverage"] <= record["coverage_ceiling"]
-        alone = sweep_agents(samplers[:1], (2.0,), target_class=3, n_samples=500, reference=False)
+        alone = sweep_agents(
+            samplers[:1], (2.0,), judge=judge, target_class=3, n_samples=500, reference=False
+        )
         assert [curve["name"] for curve in alone["curves"]] == ["a"]
 
-    def test_names_must_differ(self, agent):
+    def test_names_must_differ(self, agent, judge):
         with pytest.raises(InputError, match="agents must differ in name, got dqn, dqn"):
-            sweep_agents([AgentSampler(agent)] * 2, (1.0,), target_class=3, n_samples=5)
+            sweep_agents([AgentSampler(agent)] * 2, (1.0,), judge=judge, target_class=3, n_samples=5)
 
     @pytest.mark.parametrize("text", ["", "1,x", "1,,2", "-1", "nan", "1,1.0"])
     def test_betas(self, text):

@@ -8,7 +8,8 @@ from elpa_env import load_training_set
 from elpa_env.errors import InputError
 from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask
 from eval import metrics
-from eval.report import training_js_distance
+from eval.judge import load_judge
+from eval.study.views import training_js_distance
 
 
 def place(a, b, c, d):
@@ -175,5 +176,5 @@ class TestExpected:
 
 
 def test_training_class_1_is_as_far_from_the_full_class_as_in_the_paper(dft_dir):
-    distance = training_js_distance(load_training_set(dft_dir), 1)
+    distance = training_js_distance(load_training_set(dft_dir), 1, load_judge())
     assert distance == pytest.approx(0.236, abs=0.003)

@@ -21,7 +21,7 @@ from agents import (
     train_oracle,
 )
 from agents.reward_model import _t4_cdf
-from elpa_env import TrainingSet, dynamics, space
+from elpa_env import TrainingSet, rules, space
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
@@ -119,10 +119,10 @@ class TestRewardModel:
         numbers = space.index_to_numbers(index)
         p = fitted.class_probability(index, 4)
         expected = np.clip(1 + SMALL_MODEL.sharpness * np.log(p), -1, None)
-        np.testing.assert_allclose(fitted.class_reward(numbers, 4), expected)
+        np.testing.assert_allclose(fitted.reward(numbers, None, None, 4), expected)
         targets = np.arange(50) % 10 + 1
-        each = [fitted.class_reward(numbers[i : i + 1], int(targets[i]))[0] for i in range(50)]
-        np.testing.assert_allclose(fitted.class_reward(numbers, targets), each, rtol=1e-4, atol=1e-6)
+        each = [fitted.reward(numbers[i : i + 1], None, None, int(targets[i]))[0] for i in range(50)]
+        np.testing.assert_allclose(fitted.reward(numbers, None, None, targets), each, rtol=1e-4, atol=1e-6)
 
     def test_calibration_counts_every_row_once(self, fitted, small_set):
         n = small_set.n_labels
@@ -141,7 +141,7 @@ class TestRewardModel:
         flat = TrainingSet(some(100), np.full(100, 0.5), "flat")
         model = RewardModel(SMALL_MODEL).fit(flat)
         for target_class in (1, 2, 5, 10):
-            rewards = model.class_reward(space.index_to_numbers(some(3_000)), target_class)
+            rewards = model.reward(space.index_to_numbers(some(3_000)), None, None, target_class)
             assert ((rewards >= -1) & (rewards <= 1)).all()
 
     def test_same_seed_same_model(self, fitted, small_set):
@@ -180,32 +180,39 @@ class TestRewardModel:
 
 
 class TestEnvironment:
-    def test_an_uncertain_model_states_the_rewards(self, fitted):
+    def test_the_model_is_energy_and_reward(self, fitted):
         digits = space.index_to_digits(some(30))
         targets = (np.arange(30) % 10 + 1).astype(np.int8)
-        outcome = dynamics.finish(digits, targets, fitted)
+        outcome = rules.finish(digits, targets, fitted, fitted.reward)
         np.testing.assert_allclose(
-            outcome.reward, fitted.class_reward(space.index_to_numbers(some(30)), targets)
+            outcome.reward, fitted.reward(space.index_to_numbers(some(30)), None, None, targets)
         )
         np.testing.assert_allclose(outcome.energy, fitted.energy(some(30)), rtol=1e-6)
         repeated = np.array([[1, 1, 1, 1, 2, 1, 2, 2]], dtype=np.int8)
-        assert dynamics.finish(repeated, 1, fitted).reward == [-1]
+        assert rules.finish(repeated, 1, fitted, fitted.reward).reward == [-1]
 
-    def test_a_reward_of_ones_own_goes_first(self, fitted):
-        digits = space.index_to_digits(some(3))
-        outcome = dynamics.finish(digits, 1, fitted, lambda energy, energy_class: np.full(3, 0.25))
+    def test_a_reward_sees_numbers_energy_class_and_target(self, landscape):
+        seen = []
+
+        def mine(numbers, energy, energy_class, target_class):
+            seen.append((numbers, energy, energy_class, target_class))
+            return np.full(len(numbers), 0.25)
+
+        targets = np.array([1, 7, 10], dtype=np.int8)
+        outcome = rules.finish(space.index_to_digits(some(3)), targets, landscape, mine)
         np.testing.assert_array_equal(outcome.reward, 0.25)
+        ((numbers, energy, energy_class, target_class),) = seen
+        np.testing.assert_array_equal(numbers, space.index_to_numbers(some(3)))
+        np.testing.assert_array_equal(energy, landscape.energy(some(3)))
+        np.testing.assert_array_equal(energy_class, landscape.energy_class(some(3)))
+        np.testing.assert_array_equal(target_class, targets)
 
-    def test_a_model_that_states_nonsense(self, fitted):
-        class Bad:
-            def __call__(self, numbers):
-                return np.zeros(len(numbers))
+    def test_a_reward_that_states_nonsense(self, landscape):
+        def bad(numbers, energy, energy_class, target_class):
+            return np.full(len(numbers), np.nan)
 
-            def class_reward(self, numbers, target_class):
-                return np.full(len(numbers), np.nan)
-
-        with pytest.raises(InputError, match=r"class_reward .* returned nan"):
-            dynamics.finish(space.index_to_digits(some(3)), 1, Bad())
+        with pytest.raises(InputError, match=r"reward .*bad returned nan"):
+            rules.finish(space.index_to_digits(some(3)), 1, landscape, bad)
 
 
 class TestElementEmbedding:
@@ -213,7 +220,7 @@ class TestElementEmbedding:
         extractor = ElementEmbedding(ANYTHING, 5)
         digits = np.array([[0] * 8, [3, 1, 2, 0, 0, 0, 0, 0], [1, 8, 6, 1, 2, 3, 3, 4]], dtype=np.int8)
         table = extractor.embedding.weight.detach().numpy()
-        found = extractor(th.as_tensor(dynamics.observe(digits))).detach().numpy()
+        found = extractor(th.as_tensor(rules.observe(digits))).detach().numpy()
         for row, state in enumerate(digits.tolist()):
             places = [9 * step + digit for step, digit in enumerate(state)]
             for site in range(4):
@@ -247,11 +254,11 @@ class TestMixedReplayBuffer:
 
     def test_steps_come_by_their_weights(self):
         data = self.filled(step_weights=(1, 1, 1, 1, 2, 2, 4, 4)).sample(16_000)
-        steps = dynamics.steps_taken(space.unscale(data.observations.numpy()))
+        steps = rules.steps_taken(space.unscale(data.observations.numpy()))
         np.testing.assert_allclose(
             np.bincount(steps) / 16_000, np.array([1, 1, 1, 1, 2, 2, 4, 4]) / 16, atol=0.015
         )
-        moved, legal = dynamics.apply_actions(
+        moved, legal = rules.apply_actions(
             space.unscale(data.observations.numpy()), data.actions.numpy().ravel()
         )
         assert legal.all()
@@ -395,30 +402,29 @@ class TestTraining:
 class TestWhatIsLearnt:
     """Exact figures of whole training runs in class 1, with a seed that no setting was chosen by."""
 
-    def figures(self, model, landscape):
+    def figures(self, model, judge):
         from agents import AgentSampler
         from eval.exact import exact_score
 
         distribution = AgentSampler(model).distribution(1)
-        table_class = landscape.table_class
-        return exact_score(distribution, target_class=1, n_samples=10_000, table_class=table_class).metrics
+        return exact_score(distribution, judge=judge, target_class=1, n_samples=10_000).metrics
 
-    def test_the_soft_oracle_comes_close_to_the_exact_solution(self, landscape):
+    def test_the_soft_oracle_comes_close_to_the_exact_solution(self, judge):
         from elpa_env.solve import solve
         from eval.exact import exact_score
-        from eval.models import MODELS
+        from eval.study.registry import MODELS
 
         config = replace(MODELS["dqn-soft-oracle"].presets["default"], n_updates=12_000, beta=5.0)
         solution = solve(1, backup="soft", beta=config.beta)
-        exact = exact_score(solution.distribution(), target_class=1, n_samples=10_000).metrics
-        found = self.figures(train_oracle(1, config, seed=11), landscape)
+        exact = exact_score(solution.distribution(), judge=judge, target_class=1, n_samples=10_000).metrics
+        found = self.figures(train_oracle(1, config, seed=11), judge)
         assert abs(found["js_distance"] - exact["js_distance"]) < 0.03
         assert abs(found["coverage"] - exact["coverage"]) < 0.05
 
-    def test_the_model_based_agent_betters_all_three_models_of_the_paper(self, dft_dir, landscape):
+    def test_the_model_based_agent_betters_all_three_models_of_the_paper(self, dft_dir, judge):
         from elpa_env import load_training_set
 
-        found = self.figures(train_model_based(load_training_set(dft_dir), 1, seed=11), landscape)
+        found = self.figures(train_model_based(load_training_set(dft_dir), 1, seed=11), judge)
         assert found["precision"] > 0.84
         assert found["coverage"] > 0.72
         assert found["js_distance"] < 0.125

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from elpa_env import dynamics
+from elpa_env import rules
 from elpa_env.errors import InputError
 from elpa_env.render import HEIGHT, WIDTH, Ending, render_ansi, render_rgb
 
@@ -30,7 +30,7 @@ STATES = {
 def arguments(name):
     digits, outcome = STATES[name]
     digits = np.array(digits, np.int8)
-    return digits, dynamics.action_masks(digits[None])[0], outcome
+    return digits, rules.action_masks(digits[None])[0], outcome
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_ansi(name, first, second):
 
 def test_ansi_shows_what_the_mask_leaves_open():
     digits = np.array([3, 3, 3, 0, 0, 0, 0, 0], np.int8)
-    mask = dynamics.action_masks(digits[None], "composition")[0]
+    mask = rules.action_masks(digits[None], "composition")[0]
     text = render_ansi(digits, mask, None)
     assert text.endswith("group of B in row 3: 1 Na, 2 Mg, 4 Si, 5 P, 6 S, 7 Cl, 8 Ar")
 
@@ -99,7 +99,7 @@ def test_pictures_are_drawn_alike_and_all_differ():
 
 def test_a_picture_shows_the_mask():
     digits = np.array([3, 3, 3, 0, 0, 0, 0, 0], np.int8)
-    masks = [dynamics.action_masks(digits[None], masking)[0] for masking in ("digits", "composition")]
+    masks = [rules.action_masks(digits[None], masking)[0] for masking in ("digits", "composition")]
     open_, closed = (render_rgb(digits, mask, None) for mask in masks)
     differs = np.argwhere((open_ != closed).any(-1))
     # Only the frame around Al, in row 3 and group 3, goes.

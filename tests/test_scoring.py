@@ -3,6 +3,7 @@ import pytest
 
 from elpa_env import space
 from elpa_env.errors import InputError
+from eval.judge import load_judge
 from eval.samples_csv import read_samples
 from eval.scoring import CHUNK, Tally, count_chunks, count_samples, draw_valid, sample_table, score_tally
 
@@ -48,18 +49,74 @@ def test_a_hopeless_sampler_is_given_up():
         list(draw_valid(Scripted([INVALID]), 0, target_class=1, seed=0))
 
 
-def test_score_by_hand(small_set, landscape):
+def test_score_by_hand(small_set, landscape, judge):
     known = small_set.index[small_set.energy_class == 1][:2]
     new = np.setdiff1d(landscape.members(1), small_set.index)[:3]
     tally = count_chunks([np.concatenate([known, new]), new[:2], np.array([-1, -1])])
-    score = score_tally(tally, target_class=1, training_set=small_set)
+    score = score_tally(tally, judge=judge, target_class=1, training_set=small_set)
     assert (score.n_valid, score.n_raw, score.valid_fraction) == (7, 9, 7 / 9)
     assert (score.novel, score.rediscovered, score.repeated) == (3, 2, 2)
     assert score.metrics["precision"] == pytest.approx((landscape.energy_class(known) == 1).sum() / 7 + 5 / 7)
-    without = score_tally(tally, target_class=1)
+    without = score_tally(tally, judge=judge, target_class=1)
     assert without.novel is None
     with pytest.raises(InputError, match="no valid composition"):
-        score_tally(Tally(), target_class=1)
+        score_tally(Tally(), judge=judge, target_class=1)
+
+
+class TestStoredCounts:
+    def test_round_trip(self, judge, small_set):
+        tally, index = Tally(), np.append(small_set.index, -1)
+        for _ in range(3):
+            tally.add_index(index)
+        places, counts = tally.sparse()
+        assert (places.dtype, counts.dtype) == (np.int32, np.int64)
+        assert (np.diff(places) > 0).all()
+        assert set(counts.tolist()) == {3}
+        again = Tally.from_sparse(places, counts, tally.n_raw)
+        np.testing.assert_array_equal(again.counts, tally.counts)
+        one, other = (
+            score_tally(t, judge=judge, target_class=4, training_set=small_set) for t in (tally, again)
+        )
+        assert one == other
+
+    def test_nothing_drawn(self):
+        again = Tally.from_sparse(*Tally().sparse(), 7)
+        assert (again.n_valid, again.n_raw) == (0, 7)
+
+    def test_another_judge_scores_the_same_counts(self, judge):
+        symmetric = load_judge("symmetric")
+        tally = Tally.from_sparse(judge.members(1), np.ones(3756, dtype=int), 3756)
+        papers = score_tally(tally, judge=judge, target_class=1)
+        assert papers.metrics["precision"] == papers.metrics["coverage"] == 1
+        assert papers.as_dict()["judge"] == "paper"
+        other = score_tally(tally, judge=symmetric, target_class=1)
+        agreed = len(np.intersect1d(judge.members(1), symmetric.members(1)))
+        assert other.metrics["precision"] == pytest.approx(agreed / 3756)
+        assert other.as_dict()["judge"] == "symmetric"
+
+    @pytest.mark.parametrize(
+        ("index", "counts", "n_raw", "match"),
+        [
+            ([2000, 1602], [1, 1], 2, "ascending"),
+            ([1602, 1602], [1, 1], 2, "ascending"),
+            ([-1, 1602], [1, 1], 2, "ascending"),
+            ([1602, space.N_TABLE], [1, 1], 2, "ascending"),
+            ([1602, 2000], [1, 0], 2, "positive"),
+            ([0, 1602], [1, 1], 2, "repeat an element"),
+            ([1602, 2000], [1], 2, "as many"),
+            ([1602.0, 2000.0], [1, 1], 2, "whole numbers"),
+            ([1602], [3], 2, "3 valid samples cannot come from 2 candidates"),
+        ],
+    )
+    def test_what_describes_no_counts(self, index, counts, n_raw, match):
+        with pytest.raises(InputError, match=match):
+            Tally.from_sparse(np.array(index), np.array(counts), n_raw)
+
+
+def test_an_index_that_repeats_an_element_is_no_valid_sample():
+    tally = Tally()
+    tally.add_index(np.array([0, 1602, -1, space.N_TABLE - 1]))
+    assert (tally.n_valid, tally.n_raw) == (1, 4)
 
 
 def test_chunks_do_not_matter(landscape):
@@ -77,10 +134,10 @@ def test_chunks_do_not_matter(landscape):
     np.testing.assert_array_equal(whole.counts, np.bincount(index[index >= 0], minlength=space.N_TABLE))
 
 
-def test_sample_table(small_set, landscape):
+def test_sample_table(small_set, landscape, judge):
     known = small_set.index[:1]
     new = np.setdiff1d(landscape.members(5), small_set.index)[:1]
-    table = sample_table(np.concatenate([new, known, new, known]), training_set=small_set)
+    table = sample_table(np.concatenate([new, known, new, known]), judge=judge, training_set=small_set)
     assert table["status"].tolist() == ["novel", "rediscovered", "repeated", "repeated"]
     assert table["energy_class"].tolist()[0] == 5
     np.testing.assert_array_equal(

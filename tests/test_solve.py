@@ -8,16 +8,16 @@ import pytest
 
 from agents.sampling import sample_policy
 from elpa_env import ExactSampler, space, tree
-from elpa_env.dynamics import action_masks
 from elpa_env.elements import GROUPS, ROWS
 from elpa_env.errors import InputError
+from elpa_env.rules import action_masks
 from elpa_env.sampler import sample_distribution
 from elpa_env.solve import OptimalSampler, solve
 from eval.metrics import element_distribution, expected_metrics
 from eval.scoring import count_samples, score_tally
 
 MASKINGS = ("digits", "composition")
-BACKUPS = ("hard", "soft")
+BACKUPS = ("max", "soft")
 ELEMENT = {(int(row), int(group)): e for e, (row, group) in enumerate(zip(ROWS, GROUPS, strict=True))}
 
 
@@ -133,7 +133,7 @@ def recursive_q(digits, landscape, *, target, backup, beta, gamma, masking):
         below = recursive_q(
             after, landscape, target=target, backup=backup, beta=beta, gamma=gamma, masking=masking
         ).values()
-        if backup == "hard":
+        if backup == "max":
             q[value - 1] = gamma * max(below)
         else:
             q[value - 1] = gamma * math.log(sum(math.exp(beta * v) for v in below)) / beta
@@ -233,7 +233,7 @@ def test_distribution_is_what_episodes_show(backup, solutions, distributions):
 
 
 def test_known_figures_of_class_1(distributions, landscape):
-    known = {"hard": (0.999, 0.65, 0.225), "soft": (0.977, 0.926, 0.056)}
+    known = {"max": (0.999, 0.65, 0.225), "soft": (0.977, 0.926, 0.056)}
     for backup, p in distributions.items():
         result = expected_metrics(p, landscape.table_class, target_class=1, n_samples=10_000)
         found = (result["precision"], result["coverage"], result["js_distance"])
@@ -241,7 +241,7 @@ def test_known_figures_of_class_1(distributions, landscape):
 
 
 @pytest.mark.parametrize("backup", BACKUPS)
-def test_scores_of_draws_scatter_about_the_expected(backup, distributions, landscape):
+def test_scores_of_draws_scatter_about_the_expected(backup, distributions, landscape, judge):
     expected = expected_metrics(
         distributions[backup], landscape.table_class, target_class=1, n_samples=10_000
     )
@@ -249,7 +249,7 @@ def test_scores_of_draws_scatter_about_the_expected(backup, distributions, lands
     scores = []
     for seed in range(8):
         tally, _ = count_samples(sampler, 10_000, target_class=1, seed=seed)
-        scores.append(score_tally(tally, target_class=1).metrics)
+        scores.append(score_tally(tally, judge=judge, target_class=1).metrics)
     for key in ("precision", "coverage"):
         values = [score[key] for score in scores]
         assert np.mean(values) == pytest.approx(expected[key], abs=5 * np.std(values, ddof=1) / math.sqrt(8))
@@ -285,7 +285,7 @@ class TestBadArguments:
         ("arguments", "message"),
         [
             ({"target_class": 0}, "target_class must be 1..10, got 0"),
-            ({"backup": "medium"}, "backup must be one of hard, soft, got 'medium'"),
+            ({"backup": "medium"}, "backup must be one of max, soft, got 'medium'"),
             ({"masking": "none"}, "masking must be one of digits, composition, got 'none'"),
             ({"beta": 0.0}, "beta must be 1e-6..1e6, got 0.0"),
             ({"beta": float("nan")}, "beta must be 1e-6..1e6, got nan"),
@@ -303,7 +303,7 @@ class TestBadArguments:
 
     def test_finished_states_have_no_next_action(self, solutions):
         with pytest.raises(InputError, match="finished composition"):
-            solutions["hard"].action_probabilities(np.ones((1, 8), dtype=np.int8))
+            solutions["max"].action_probabilities(np.ones((1, 8), dtype=np.int8))
 
 
 def test_states_at_different_steps_and_lost_ones(solutions):

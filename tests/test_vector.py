@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from elpa_env import ElpasoliteEnv, ElpasoliteVectorEnv, dynamics, space, tree
+from elpa_env import ElpasoliteEnv, ElpasoliteVectorEnv, rules, space, tree
 from elpa_env.errors import InputError
 
 
@@ -23,9 +23,9 @@ def light(numbers):
     return numbers.sum(axis=1) / 40 - 3
 
 
-def stability(energy, energy_class):
+def stability(numbers, energy, energy_class, target_class):
     """A user's own reward."""
-    return -energy + (energy_class == 2)
+    return -energy + (energy_class == target_class) + numbers[:, 0] / 100
 
 
 VARIANTS = {
@@ -213,7 +213,7 @@ class TestMasks:
     def test_on_every_state_down_to_depth_6(self, step):
         expected = self.expected(step)
         digits = tree.codes_to_digits(step, np.arange(tree.SIZES[step]))
-        masks = dynamics.action_masks(digits, "composition")
+        masks = rules.action_masks(digits, "composition")
         alive = expected.any(axis=1)
         np.testing.assert_array_equal(masks[alive, : tree.WIDTHS[step]], expected[alive])
         assert not masks[alive, tree.WIDTHS[step] :].any()
@@ -221,16 +221,16 @@ class TestMasks:
     def test_on_a_large_sample_below(self):
         expected = self.expected(7)
         codes = np.random.default_rng(0).choice(tree.SIZES[7], 100_000, replace=False)
-        masks = dynamics.action_masks(tree.codes_to_digits(7, codes), "composition")
+        masks = rules.action_masks(tree.codes_to_digits(7, codes), "composition")
         alive = expected[codes].any(axis=1)
         np.testing.assert_array_equal(masks[alive], expected[codes][alive])
 
     def test_digits_masks_are_the_ranges(self):
         for step in range(8):
             digits = (np.arange(8) < step).astype(np.int8)[None]
-            mask = dynamics.action_masks(digits)[0]
+            mask = rules.action_masks(digits)[0]
             np.testing.assert_array_equal(mask, np.arange(8) < (8 if step % 2 else 6))
-        assert dynamics.action_masks(np.ones((1, 8), dtype=np.int8), "composition").all()
+        assert rules.action_masks(np.ones((1, 8), dtype=np.int8), "composition").all()
 
     @given(st.integers(0, 2**31))
     def test_legal_play_always_ends_in_a_composition(self, seed):
@@ -323,7 +323,7 @@ class TestErrors:
         model.__qualname__ = "my_model"
         for role, kwargs in (
             ("energy_model", {"energy_model": model}),
-            ("reward", {"reward": lambda energy, energy_class: model(energy)}),
+            ("reward", {"reward": lambda numbers, energy, energy_class, target_class: model(energy)}),
         ):
             if role == "reward" and "1, 4" in message:
                 continue

@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from elpa_env.classes import N_CLASSES, energy_to_class
+from elpa_env.classes import N_CLASSES, energy_to_class, one_hot
 from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS
 from elpa_env.errors import InputError, check_choice
-from elpa_env.landscape import EnergyModel, Landscape, UncertainEnergyModel
+from elpa_env.landscape import EnergyModel, Landscape
 from elpa_env.space import (
     DIGIT_LIMITS,
     N_PAIR_CODES,
@@ -34,8 +34,12 @@ from elpa_env.space import (
 )
 
 Masking = Literal["digits", "composition"]
-Reward = Callable[[NDArray[np.float32], NDArray[np.int8]], ArrayLike]
-"""A reward of one's own: (n,) numbers from (n,) energies in eV/atom and (n,) energy classes."""
+Reward = Callable[[NDArray[np.int16], NDArray[np.float32], NDArray[np.int8], NDArray[np.int8]], ArrayLike]
+"""A reward of one's own: (n,) numbers for a batch of finished episodes that made real compositions.
+
+It is called with their atomic numbers (n, 4), energies (n,) in eV/atom, energy classes (n,) 1..10, and the
+classes (n,) 1..10 that the episodes aim at.
+"""
 
 N_ACTIONS: Final = max(N_ROWS, N_GROUPS)
 FAILURE: Final = -1.0
@@ -128,9 +132,20 @@ def steps_taken(digits: NDArray[np.int8]) -> NDArray[np.int64]:
     return steps
 
 
-def observe(digits: NDArray[np.int8]) -> NDArray[np.float32]:
-    """(n, 8) eq. 1 of valid digits, without the checks of `elpa_env.scale`."""
-    return _SCALED_OF_CODE.take(pair_codes(digits)).view(np.float32)
+def observe(digits: NDArray[np.int8], target_class: ArrayLike | None = None) -> NDArray[np.float32]:
+    """What an agent sees of valid digits: eq. 1, without the checks of `elpa_env.scale`.
+
+    Args:
+        digits: (n, 8) states, contiguous.
+        target_class: (n,) or one for all, 1..10, where the observation names the class of the episode.
+
+    Returns:
+        (n, 8), or (n, 18) with the class one-hot behind the digits.
+    """
+    scaled = _SCALED_OF_CODE.take(pair_codes(digits)).view(np.float32)
+    if target_class is None:
+        return scaled
+    return np.concatenate([scaled, one_hot(np.broadcast_to(target_class, len(digits)))], axis=1)
 
 
 def action_masks(
@@ -252,8 +267,8 @@ def finish(
         digits: (n, 8); a digit 0 says that the episode ended early, by an action out of range.
         target_class: (n,) or one for all, 1..10.
         energy_model: called once, with the atomic numbers of all that are real compositions.
-        reward: eq. 12 by default, or what an `UncertainEnergyModel` states in its stead; one of one's
-            own is asked about real compositions alone, the rest earn -1.
+        reward: eq. 12 by default; one of one's own is asked about real compositions alone, the rest
+            earn -1.
 
     Raises:
         InputError: the energy model or the reward fails, or returns the wrong shape or NaN.
@@ -262,24 +277,19 @@ def finish(
     real = np.flatnonzero(index >= 0)
     energy = np.full(len(index), np.nan, dtype=np.float32)
     energy_class = np.zeros(len(index), dtype=np.int8)
+    numbers = index_to_numbers(index.take(real))
     if isinstance(energy_model, Landscape):
         energy[real] = energy_model.energy(index.take(real))
         energy_class[real] = energy_model.energy_class(index.take(real))
     elif len(real):
-        numbers = index_to_numbers(index.take(real))
         energy[real] = _ask("energy_model", energy_model, "eV/atom", numbers)
         energy_class[real] = energy_to_class(energy.take(real))
-    if reward is not None:
-        earned = np.full(len(index), FAILURE)
-        if len(real):
-            earned[real] = _ask("reward", reward, "numbers", energy[real], energy_class[real])
-    elif isinstance(energy_model, UncertainEnergyModel):
-        earned = np.full(len(index), FAILURE)
-        if len(real):
-            targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)[real]
-            earned[real] = _ask("class_reward", energy_model.class_reward, "rewards", numbers, targets)
-    else:
-        earned = sparse_reward(energy_class, target_class)
+    if reward is None:
+        return Outcome(index, energy, energy_class, sparse_reward(energy_class, target_class))
+    earned = np.full(len(index), FAILURE)
+    if len(real):
+        targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)[real]
+        earned[real] = _ask("reward", reward, "numbers", numbers, energy[real], energy_class[real], targets)
     return Outcome(index, energy, energy_class, earned)
 
 

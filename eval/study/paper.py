@@ -1,28 +1,31 @@
-"""What Türk et al. (Chem. Mater. 2022, 34, 9455) report, and what this project holds itself to."""
+"""What Türk et al. (Chem. Mater. 2022, 34, 9455) report."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from eval.metrics import PAPER_METRICS
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A mean with its standard deviation over 50 initialisations."""
+class Figure(NamedTuple):
+    """A mean with its standard deviation; NaN where there is none.
+
+    Attributes:
+        mean: over the seeds.
+        std: over the seeds; of the paper's figures over 50 initialisations.
+    """
 
     mean: float
     std: float
 
     def as_dict(self) -> dict[str, float | None]:
         """For results files, NaN as None."""
-        return {key: None if math.isnan(value) else value for key, value in asdict(self).items()}
+        return {key: None if math.isnan(value) else value for key, value in self._asdict().items()}
 
 
 def _column(*figures: tuple[float, float]) -> dict[str, Figure]:
-    from eval.metrics import METRICS
-
-    return {key: Figure(*figure) for key, figure in zip(METRICS, figures, strict=True)}
+    return {key: Figure(*figure) for key, figure in zip(PAPER_METRICS, figures, strict=True)}
 
 
 TABLES: Final[dict[int, dict[str, dict[str, Figure]]]] = {

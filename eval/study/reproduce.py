@@ -1,33 +1,29 @@
-"""Holding the paper's tables against fresh runs: target, measured, verdict."""
+"""Holding the paper's tables against stored runs: target, measured, verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from rich.console import Console
+from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from elpa_env.files import write_text
 from elpa_env.landscape import held_out_error, load_landscape
-from elpa_env.training import TrainingSet, load_training_set
-from eval.metrics import METRICS
-from eval.models import MODELS
-from eval.paper import TABLES, Figure
-from eval.report import (
-    by_model,
-    format_figure,
-    format_paper,
-    metric_title,
-    summarise,
-    training_js_distance,
-    write_results,
-)
-from eval.run import Plan, run_plan
+from elpa_env.training import load_training_set
+from eval.judge import load_judge
+from eval.metrics import METRICS, Metric
+from eval.study.paper import TABLES
+from eval.study.plan import Plan
+from eval.study.registry import AGENT, MODELS
+from eval.study.scores import Scored
+from eval.study.study import View, summarise
+from eval.study.views import training_js_distance
 
 _TRAINING_COUNTS: Final = (86, 270, 984, 4688, 9650, 3446, 1200, 566, 186, 36)
 _LANDSCAPE_COUNTS: Final = {1: 3756, 2: 19960, 5: 907761}
@@ -57,7 +53,6 @@ class TableSpec:
         targets: what to reach.
         models: to train.
         seeds: of each.
-        quick: those of `models` that train with their quick preset.
         rival: model of the paper that models which it does not have are held against; "" = the best of
             its three, figure by figure.
     """
@@ -67,12 +62,7 @@ class TableSpec:
     targets: tuple[Target, ...]
     models: tuple[str, ...] = ("dqn", "vae", "gan")
     seeds: int = 5
-    quick: tuple[str, ...] = ()
     rival: str = ""
-
-
-AGENT: Final = "dqn-soft-model"
-"""The agent that is to better the best of the paper's three models in every figure at once."""
 
 
 SPECS: Final = {
@@ -147,7 +137,7 @@ SPECS: Final = {
         models=("dqn-soft",),
         rival="dqn",
     ),
-    "figure8": TableSpec(1, 10_000, (), models=("vae", AGENT), seeds=3, quick=(AGENT,)),
+    "figure8": TableSpec(1, 10_000, (), models=("vae", AGENT), seeds=3),
 }
 """Table 2 draws class 5 2.5 million times: its precision and JS distance do not depend on the number."""
 
@@ -159,7 +149,9 @@ def verdict(value: float, low: float, high: float, text: Callable[[float], str])
     return f"off by {text(low - value if value < low else value - high)}"
 
 
-def make_plan(name: str, *, data: str, n_seeds: int, n_samples: int, device: str) -> Plan:
+def make_plan(
+    name: str, *, data: str, n_seeds: int, n_samples: int, device: str, judges: tuple[str, ...]
+) -> Plan:
     """The runs that a table needs; 0 seeds or samples are the numbers that its targets name."""
     spec = SPECS[name]
     return Plan(
@@ -169,96 +161,84 @@ def make_plan(name: str, *, data: str, n_seeds: int, n_samples: int, device: str
         target_class=spec.target_class,
         n_samples=n_samples or spec.n_samples,
         device=device,
-        quick=spec.quick,
+        judges=judges,
     )
 
 
-def reproduce_table(
-    name: str,
-    plan: Plan,
-    training_set: TrainingSet,
-    *,
-    n_jobs: int,
-    folder: Path,
-    console: Console,
-    resume: bool,
-) -> Table:
-    """Run everything that a table needs and write the results into `folder`.
-
-    Returns:
-        The table of targets, measured figures and verdicts, also in ``verdicts.md``.
-    """
-    spec = SPECS[name]
-    console.print(f"training set: {training_set.name} ({len(training_set):,} rows)", highlight=False)
-    results = run_plan(plan, folder, n_jobs=n_jobs, console=console, resume=resume)
-    write_results(plan, results, training_set, folder)
-    rows = list(_model_rows(spec, results))
-    if name == "table1":
-        rows = [*_data_rows(training_set, plan.data), *rows]
-    heading = (
-        f"{name}: class {spec.target_class}, {plan.n_samples:,} valid samples, "
-        f"{len(plan.seeds)} seeds, preset default"
-    )
-    note = f"trained on: {training_set.name} ({len(training_set):,} rows)"
-    columns = ("", "paper", "target", "measured", "verdict")
-    table = Table(title=f"{heading}\n{note}")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    lines = [f"{heading}; {note}.", "", _markdown(columns), _markdown(["---"] * len(columns))]
-    write_text(folder / "verdicts.md", "\n".join([*lines, *map(_markdown, rows)]) + "\n")
-    return table
+def verdicts(name: str, view: View, folder: Path) -> Group:
+    """Targets, measured figures and verdicts, a table a judge, also in ``verdicts.md``."""
+    tables, text = [], []
+    for number, judge in enumerate(view.judges):
+        rows = list(_model_rows(SPECS[name], view.groups[judge.name]))
+        if name == "table1" and number == 0:
+            rows = [*_data_rows(view), *rows]
+        heading = (
+            f"{name}: class {view.plan.target_class}, {view.plan.n_samples:,} valid samples, "
+            f"{len(view.plan.seeds)} seeds, preset {view.plan.preset}, judge {judge.name}"
+        )
+        note = f"trained on: {view.training_set.name} ({len(view.training_set):,} rows)"
+        table = Table(title=escape(f"{heading}\n{note}"))
+        for column in COLUMNS:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+        text += [f"{heading}; {note}.", "", _markdown(COLUMNS), _markdown(["---"] * len(COLUMNS))]
+        text += [*map(_markdown, rows), ""]
+    write_text(folder / "verdicts.md", "\n".join(text))
+    return Group(*tables)
 
 
-def _markdown(cells: Iterator[str] | tuple[str, ...] | list[str]) -> str:
+COLUMNS: Final = ("", "paper", "target", "measured", "verdict")
+
+
+def _markdown(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _model_rows(spec: TableSpec, results: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    groups = by_model(results)
+def _model_rows(spec: TableSpec, groups: Mapping[str, Sequence[Scored]]) -> Iterator[tuple[str, ...]]:
     for target in spec.targets:
         group = groups[target.model]
         title = MODELS[target.model].title
         if target.metric == "train_seconds":
-            seconds = max(result["train_seconds"] for result in group)
+            seconds = max(float(run.record["train_seconds"]) for run in group)
             text = verdict(seconds, target.low, target.high, lambda v: f"{v:.0f} s")
             row = f"{title} training, slowest seed", "", f"<= {target.high:.0f} s", f"{seconds:.0f} s"
             yield (*row, text)
             continue
-        key = target.metric
-        figure = summarise(group)[key]
-        one = lambda value, key=key: format_figure(key, Figure(value, math.nan))  # noqa: E731
+        metric = METRICS[target.metric]
+        figure = summarise(group)[target.metric]
         yield (
-            f"{title} {metric_title(key)}",
-            _paper(spec, target.model, key),
-            _range(target, one),
-            format_figure(key, figure),
-            verdict(figure.mean, target.low, target.high, one),
+            f"{title} {metric.heading}",
+            _paper(spec, target.model, metric),
+            _range(target, metric),
+            metric.show_mean(*figure),
+            verdict(figure.mean, target.low, target.high, metric.show_mean),
         )
 
 
-def _paper(spec: TableSpec, model: str, key: str) -> str:
+def _paper(spec: TableSpec, model: str, metric: Metric) -> str:
     """The paper's figure of a model; of one that it does not have that of its rival, and its name."""
     figures = TABLES[spec.target_class]
     if model in figures:
-        return format_paper(key, figures[model][key])
-    best = min if key == "js_distance" else max
-    rival = spec.rival or best(figures, key=lambda name: figures[name][key].mean)
-    return f"{format_paper(key, figures[rival][key])} ({MODELS[rival].title})"
+        return metric.show_paper(*figures[model][metric.key])
+    best = min if metric.better == "lower" else max
+    rival = spec.rival or best(figures, key=lambda name: figures[name][metric.key].mean)
+    return f"{metric.show_paper(*figures[rival][metric.key])} ({MODELS[rival].title})"
 
 
-def _range(target: Target, text: Callable[[float], str]) -> str:
+def _range(target: Target, metric: Metric) -> str:
+    low, high = (metric.show_mean(value, math.nan) for value in (target.low, target.high))
     if math.isinf(target.low):
-        return f"<= {text(target.high)}"
+        return f"<= {high}"
     if math.isinf(target.high):
-        return f">= {text(target.low)}"
-    return f"{text(target.low)} to {text(target.high)}"
+        return f">= {low}"
+    return f"{low} to {high}"
 
 
-def _data_rows(training_set: TrainingSet, data: str) -> Iterator[tuple[str, ...]]:
+def _data_rows(view: View) -> Iterator[tuple[str, ...]]:
     """Training set and landscape against the counts that the paper and its data give."""
-    counts = tuple(int(count) for count in training_set.class_counts)
+    counts = tuple(int(count) for count in view.training_set.class_counts)
     yield (
         "training set, rows in classes 1-10",
         "",
@@ -277,7 +257,7 @@ def _data_rows(training_set: TrainingSet, data: str) -> Iterator[tuple[str, ...]
             f"{value:,}",
             verdict(value, count * 0.995, count * 1.005, lambda v: f"{v:.0f}"),
         )
-    error = held_out_error(load_training_set(data, augment=False), 2000, np.random.default_rng(0))
+    error = held_out_error(load_training_set(view.plan.data, augment=False), 2000, np.random.default_rng(0))
     yield (
         "regression, held-out error / (eV/atom)",
         "0.1",
@@ -285,9 +265,9 @@ def _data_rows(training_set: TrainingSet, data: str) -> Iterator[tuple[str, ...]
         f"{error:.3f}",
         verdict(error, 0.085, 0.115, lambda v: f"{v:.3f}"),
     )
-    distance = training_js_distance(training_set, 1)
+    distance = training_js_distance(view.training_set, 1, load_judge())
     yield (
-        f"{METRICS['js_distance']}, training class 1 to full class 1",
+        f"{METRICS['js_distance'].title}, training class 1 to full class 1",
         "0.236",
         "0.233 to 0.239",
         f"{distance:.4f}",

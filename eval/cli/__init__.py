@@ -1,0 +1,52 @@
+"""The command line: ``elpa``, or ``python -m eval``; a file a group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from elpa_env.errors import InputError
+from eval.cli import common, compare, data, models
+
+app = typer.Typer(
+    help="Generate elpasolite compositions of a wanted stability, and score any generator of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _command in (*compare.COMMANDS, *models.COMMANDS):
+    app.command(_command.__name__.replace("_", "-"))(_command)
+app.add_typer(data.app, name="data")
+
+_INTERRUPTED = 130
+"""Exit status of a program that Ctrl-C ended; newer versions of Typer return it themselves."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        arguments = ["--help"]
+    try:
+        status = app(arguments, standalone_mode=False)
+    except InputError as error:
+        common.warn(str(error))
+        status = 2
+    except common.UsageError as error:
+        common.warn(error.format_message())
+        status = 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        common.warn(f"cannot use {error.filename}: {error.strerror}")
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
+        common.warn("interrupted")
+    sys.exit(status or 0)
+
+
+if __name__ == "__main__":
+    main()

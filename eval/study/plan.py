@@ -1,0 +1,236 @@
+"""What a study runs: models, seeds, a training set, a class; and what a run depends on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from elpa_env.classes import check_target_class
+from elpa_env.errors import InputError
+from elpa_env.files import sha256
+from elpa_env.sampler import Preset
+from elpa_env.training import TrainingSet, load_training_set
+from eval.judge import load_judge
+from eval.metrics import check_n_samples
+from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_spec
+from eval.study.store import key_of
+
+DEFAULT_PRESET: Final = "default"
+_MATTER: Final = ("elpasolite", "numpy", "torch", "stable-baselines3")
+"""Packages whose version decides what a run gives."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a model with its hyperparameters on a training set, for a class, with a seed.
+
+    Attributes:
+        model: name in the registry, ``module:Class``, or the path of an agent.
+        preset: name of the hyperparameters, for people; what counts is `identity`.
+        seed: of everything random.
+        target_class: 1..10.
+        device: torch device that trains.
+        judge: of an exact solution, what it solves; "" for every other model.
+        masking: what an agent of the user may choose from, see `eval.study.registry.load_agent`.
+        trust: whether an agent of the user may run code when it is read.
+        identity: everything that the result depends on.
+    """
+
+    model: str
+    preset: str
+    seed: int
+    target_class: int
+    device: str
+    judge: str
+    masking: str | None
+    trust: bool
+    identity: Mapping[str, Any]
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Of the run in a store."""
+        return key_of(self.identity)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return model_spec(self.model, self.masking, trust=self.trust)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: every model with every seed on one training set, for one class.
+
+    Attributes:
+        models: names from `eval.study.registry.MODELS`, ``module:Class`` of the user's own, or paths of
+            agents that SB3 saved.
+        seeds: one run each.
+        data: "landscape", "dft" or a path, see `elpa_env.load_training_set`.
+        target_class: 1..10.
+        n_samples: valid samples to draw from each.
+        preset: "quick", "default" or "paper"; a model without presets has none of them.
+        device: "cpu", "cuda" or another torch device.
+        augment: add the missing A/B swaps to the training set.
+        masking: what agents of the user may choose from, see `eval.study.registry.load_agent`.
+        subset: rows of the training set to draw at random, anew for every seed; None = all.
+        judges: who scores, see `eval.judge.load_judge`; the first is the one of the pictures' titles.
+        trust: whether agents of the user may run code when they are read.
+    """
+
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: str = "landscape"
+    target_class: int = 1
+    n_samples: int = 10_000
+    preset: str = DEFAULT_PRESET
+    device: str = "cpu"
+    augment: bool = True
+    masking: str | None = None
+    subset: int | None = None
+    judges: tuple[str, ...] = ("paper",)
+    trust: bool = False
+
+    def check(self) -> TrainingSet:
+        """Check every value before anything is trained, and load the training set.
+
+        Raises:
+            InputError: a value that cannot be used.
+        """
+        check_target_class(self.target_class)
+        if not self.models:
+            raise InputError(f"name at least one model of {', '.join(MODELS)}")
+        if not self.seeds:
+            raise InputError("the number of seeds must be at least 1, got 0")
+        check_n_samples(self.n_samples)
+        if self.preset not in PRESETS:
+            raise InputError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
+        for judge in self.judges:
+            load_judge(judge)
+        for name in self.models:
+            if is_agent_file(name):
+                load_agent(name, target_class=self.target_class, masking=self.masking, trust=self.trust)
+            self.hyperparameters(name)
+        names = [model_spec(name).name for name in self.models]
+        if len(set(names)) < len(names):
+            raise InputError(f"models must differ in name, got {', '.join(names)}")
+        check_device(self.device)
+        training_set = self.training_set(self.seeds[0])
+        if not (training_set.energy_class == self.target_class).any() and self.subset is None:
+            needy = [name for name in self.models if model_spec(name).needs_class]
+            if needy:
+                raise InputError(
+                    f"{needy[0]} needs rows of class {self.target_class}, and the training set "
+                    f"{training_set.name} has none: leave it out, or aim at another class"
+                )
+        return training_set
+
+    def hyperparameters(self, model: str) -> Preset | None:
+        """Hyperparameters of a model under the plan's preset; None of one that has none.
+
+        Raises:
+            InputError: the model has presets, but not this one.
+        """
+        return hyperparameters(model, self.preset)
+
+    def training_set(self, seed: int) -> TrainingSet:
+        """Load what the runs with a seed train on."""
+        return load_training_set(self.data, augment=self.augment, subset=self.subset, seed=seed)
+
+    def training_sets(self) -> dict[int, TrainingSet]:
+        """What the runs of every seed train on."""
+        first = self.training_set(self.seeds[0])
+        return {seed: first if self.subset is None else self.training_set(seed) for seed in self.seeds}
+
+    def runs(self, training_sets: Mapping[int, TrainingSet]) -> Iterator[Run]:
+        """Every run in the order of the plan; exact solutions once for every judge."""
+        for model in self.models:
+            for judge in self.judges if model_spec(model).reference else ("",):
+                for seed in self.seeds:
+                    yield self.run(model, seed, training_sets[seed], judge)
+
+    def run(self, model: str, seed: int, training_set: TrainingSet, judge: str = "") -> Run:
+        """One run of the plan."""
+        chosen = self.hyperparameters(model)
+        identity = {
+            "model": model_spec(model).name,
+            "config": None if chosen is None else config_record(chosen.config),
+            "training_set": training_set.sha256,
+            "target_class": self.target_class,
+            "seed": seed,
+            "device": self.device,
+            "versions": {name: version(name) for name in _MATTER},
+        }
+        if is_agent_file(model):
+            identity |= {"file": sha256(Path(model).read_bytes()), "masking": self.masking}
+        if judge:
+            identity["judge"] = load_judge(judge).sha256
+        return Run(
+            model=model,
+            preset=self.preset,
+            seed=seed,
+            target_class=self.target_class,
+            device=self.device,
+            judge=judge,
+            masking=self.masking,
+            trust=self.trust,
+            identity=identity,
+        )
+
+
+def hyperparameters(model: str, preset: str) -> Preset | None:
+    """Hyperparameters of a model; None of one that has none.
+
+    Raises:
+        InputError: the model has presets, but not this one.
+    """
+    presets = model_spec(model).presets
+    if presets and preset not in presets:
+        raise InputError(
+            f"{model_spec(model).name} has no preset {preset!r}: choose from {', '.join(presets)}"
+        )
+    return presets.get(preset)
+
+
+def config_record(config: Any) -> dict[str, Any]:
+    """Hyperparameters as they stand in a record.
+
+    Raises:
+        InputError: they are no dataclass.
+    """
+    if not is_dataclass(config) or isinstance(config, type):
+        raise InputError(f"hyperparameters must be a dataclass, got {config!r}")
+    return plain(asdict(config))  # type: ignore[no-any-return]
+
+
+def plain(value: Any) -> Any:
+    """A value in the types that JSON gives back.
+
+    Raises:
+        InputError: it holds something that JSON does not know.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, str | bool | int | float | None):
+        return value
+    if isinstance(value, Sequence):
+        return [plain(entry) for entry in value]
+    raise InputError(f"hyperparameters must be numbers, words, and lists of these, got {value!r}")
+
+
+def is_agent_file(model: str) -> bool:
+    """Whether a model of a plan is an agent's file."""
+    return model.endswith(".zip")
+
+
+def check_device(device: str) -> None:
+    """Raise InputError if torch cannot use `device` here."""
+    import torch as th
+
+    try:
+        th.zeros(1, device=device).cpu()
+    except Exception as error:
+        raise InputError(f"--device {device} is not available here: use --device cpu") from error

@@ -1,0 +1,407 @@
+"""The models that can be trained, loaded and compared by name, and those of the user's own.
+
+`MODELS` holds what ships. A class of the user's own joins by its name, ``module:Class``, wherever a model is
+named, or through `register_model`. It needs
+
+::
+
+    class MyModel:
+        name = "mine"
+        presets = {"default": MyConfig()}  # dataclasses; optional, as are title, suffix and access
+        def __init__(self, config=None, *, seed=0, device="cpu"): ...
+        def fit(self, training_set, *, target_class, progress=None): ...
+        def sample(self, n, *, target_class, seed=None): ...  # (n, 8) digits, see elpa_env.Sampler
+
+and may have ``distribution(target_class)``, see `elpa_env.ExactSampler`, and ``save(path)`` with a class
+method ``load(path, device=...)``, without which it is trained again when another number of samples is wanted.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+
+from agents.offline import DQNConfig, train_offline
+from agents.online import OnlineConfig, train_model_based, train_oracle
+from agents.sampler import AgentSampler
+from elpa_env.backups import ExactBackup
+from elpa_env.errors import InputError
+from elpa_env.plugins import import_attribute
+from elpa_env.rules import check_masking
+from elpa_env.sampler import Preset, Progress, Sampler
+from elpa_env.solve import OptimalSampler
+from elpa_env.training import TrainingSet
+from eval.judge import load_judge
+from generative.baselines import BASELINES, BaselineSampler
+from generative.checkpoint import load_checkpoint
+from generative.vae import ConditionalVAE, VAEConfig
+from generative.wgan_gp import ConditionalWGAN, WGANConfig
+
+PRESETS: Final = ("quick", "default", "paper")
+
+
+@runtime_checkable
+class TrainedSampler(Sampler, Protocol):
+    """A sampler that can be kept."""
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, all or nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is to be trained for.
+
+    Attributes:
+        config: its dataclass of hyperparameters.
+        training_set: all that it may see.
+        target_class: 1..10; conditional models learn all classes at once.
+        seed: of everything random.
+        device: a torch device.
+        progress: called with updates made and updates to make.
+        judge: of an exact solution, what it solves; "" for every other model.
+    """
+
+    config: Any
+    training_set: TrainingSet
+    target_class: int
+    seed: int
+    device: str = "cpu"
+    progress: Progress | None = None
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model.
+
+    Attributes:
+        name: in tables' keys and file names.
+        title: heading of its column.
+        train: makes a trained sampler.
+        presets: hyperparameters by preset; empty for a model that has none.
+        suffix: of its checkpoint; empty for a model that leaves none.
+        load: reads a checkpoint, given its path, the target class and a torch device.
+        cost: rank by training time, to start the slowest first.
+        reference: it is an exact solution, which knows what a judge knows.
+        needs_class: it cannot be made from a training set without a row of the target class.
+    """
+
+    name: str
+    title: str
+    train: Callable[[Task], Sampler]
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    suffix: str = ""
+    load: Callable[[Path, int, str], Sampler] | None = None
+    cost: int = 0
+    reference: bool = False
+    needs_class: bool = False
+
+
+def _train_dqn(task: Task) -> AgentSampler:
+    return AgentSampler(
+        train_offline(
+            task.training_set,
+            task.target_class,
+            task.config,
+            seed=task.seed,
+            device=task.device,
+            progress=task.progress,
+        )
+    )
+
+
+def _train_model_based(task: Task) -> AgentSampler:
+    return _act_against_model(task, task.target_class)
+
+
+def _train_any_class(task: Task) -> AgentSampler:
+    return _act_against_model(task, None)
+
+
+def _act_against_model(task: Task, target_class: int | None) -> AgentSampler:
+    return AgentSampler(
+        train_model_based(
+            task.training_set,
+            target_class,
+            task.config,
+            seed=task.seed,
+            device=task.device,
+            progress=task.progress,
+        )
+    )
+
+
+def _train_oracle(task: Task) -> AgentSampler:
+    return AgentSampler(
+        train_oracle(
+            task.target_class, task.config, seed=task.seed, device=task.device, progress=task.progress
+        )
+    )
+
+
+def _train_vae(task: Task) -> ConditionalVAE:
+    model = ConditionalVAE(task.config, seed=task.seed, device=task.device)
+    return model.fit(task.training_set, task.progress)
+
+
+def _train_gan(task: Task) -> ConditionalWGAN:
+    model = ConditionalWGAN(task.config, seed=task.seed, device=task.device)
+    return model.fit(task.training_set, task.progress)
+
+
+def _load_agent(path: Path, target_class: int, device: str) -> AgentSampler:
+    return AgentSampler.load(path, target_class=target_class, device=device)
+
+
+def _preset(config: Any) -> Preset:
+    return Preset(config, "scores against the landscape in class 1")
+
+
+def _offline(name: str, title: str, config: DQNConfig, paper: DQNConfig | None = None) -> ModelSpec:
+    """A DQN that learns from the training set's episodes alone."""
+    presets = {"quick": _preset(replace(config, n_updates=2_000)), "default": _preset(config)}
+    if paper:
+        presets["paper"] = Preset(paper, "the paper")
+    return ModelSpec(name, title, _train_dqn, presets, ".zip", _load_agent, cost=3)
+
+
+def _online(name: str, title: str, config: OnlineConfig, train: Callable[[Task], AgentSampler]) -> ModelSpec:
+    """A DQN that acts."""
+    reward_model = replace(config.reward_model, n_updates=1_000)
+    quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
+    presets = {"quick": _preset(quick), "default": _preset(config)}
+    return ModelSpec(name, title, train, presets, ".zip", _load_agent, cost=4)
+
+
+def _baseline(name: str) -> ModelSpec:
+    return ModelSpec(
+        name,
+        BASELINES[name].title,
+        lambda task: BaselineSampler(name, task.training_set),
+        needs_class=name != "random",
+    )
+
+
+def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
+    return ModelSpec(
+        name,
+        name.replace("-", " "),
+        lambda task: OptimalSampler(backup, landscape=load_judge(task.judge or "paper")),
+        reference=True,
+    )
+
+
+_ACTING = OnlineConfig()
+_ORACLE = OnlineConfig(n_updates=8_000, exploration=0.1)
+"""True classes have sharper edges than a model's probabilities, and take longer to learn."""
+_DQN = DQNConfig.default()
+_GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
+_ALL: Final = (
+    _offline("dqn", "DQN", _DQN, DQNConfig()),
+    ModelSpec(
+        "vae",
+        "VAE",
+        _train_vae,
+        {
+            "quick": Preset(VAEConfig(n_updates=1_500), "the paper"),
+            "default": Preset(VAEConfig(), "the paper"),
+            "paper": Preset(VAEConfig(), "the paper"),
+        },
+        ".pt",
+        lambda path, _, device: ConditionalVAE.load(path, device=device),
+        cost=1,
+    ),
+    ModelSpec(
+        "gan",
+        "GAN",
+        _train_gan,
+        {
+            "quick": _preset(replace(_GAN, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999)),
+            "default": _preset(_GAN),
+            "paper": Preset(WGANConfig(), "the paper"),
+        },
+        ".pt",
+        lambda path, _, device: ConditionalWGAN.load(path, device=device),
+        cost=2,
+    ),
+    *(_baseline(name) for name in BASELINES),
+    _offline("dqn-max", "DQN max", replace(_DQN, backup="max")),
+    _offline("dqn-soft", "DQN soft", DQNConfig.soft()),
+    _online("dqn-max-model", "DQN max, model", replace(_ACTING, backup="max"), _train_model_based),
+    _online("dqn-double-model", "DQN double, model", replace(_ACTING, backup="double"), _train_model_based),
+    _online("dqn-soft-model", "DQN soft, model", _ACTING, _train_model_based),
+    _online("dqn-soft-any", "DQN soft, any class", replace(_ACTING, n_updates=6_000), _train_any_class),
+    _online("dqn-max-oracle", "DQN max, oracle", replace(_ORACLE, backup="max"), _train_oracle),
+    _online("dqn-double-oracle", "DQN double, oracle", replace(_ORACLE, backup="double"), _train_oracle),
+    _online("dqn-soft-oracle", "DQN soft, oracle", _ORACLE, _train_oracle),
+    _optimal("optimal-hard", "max"),
+    _optimal("optimal-soft", "soft"),
+)
+
+MODELS: Final[dict[str, ModelSpec]] = {spec.name: spec for spec in _ALL}
+"""All models: the paper's three, the baselines, the DQN with every backup, and the exact solutions.
+
+A DQN is trained offline, from the episodes of the training set; in the environment against a reward
+model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
+(``-oracle``). ``soft`` is the soft backup, in acting agents that of double Q-learning. Oracles and exact
+solutions see what all are judged by, which the others must not; `elpa_env.sampler.access_of` says what each
+one saw.
+"""
+
+AGENT: Final = "dqn-soft-model"
+"""Our best agent: it is to better the best of the paper's three models in every figure at once."""
+BASIC: Final = ("dqn", "vae", "gan", AGENT, *BASELINES)
+"""What a comparison trains unless told otherwise: the paper's three models, our best agent, the baselines."""
+REFERENCES: Final = tuple(spec.name for spec in _ALL if spec.reference)
+"""The exact solutions, shown in every comparison; they see what the judge knows."""
+
+
+def register_model(spec: ModelSpec) -> None:
+    """Make a model known by its name, as those that ship are.
+
+    Raises:
+        InputError: the name is taken, or cannot be a name.
+    """
+    if spec.name in MODELS or not spec.name or ":" in spec.name or spec.name.endswith(".zip"):
+        raise InputError(f"a model's name must be new and without a colon, got {spec.name!r}")
+    MODELS[spec.name] = spec
+
+
+def model_spec(name: str, masking: str | None = None, *, trust: bool = False) -> ModelSpec:
+    """A model by its name, as ``module:Class``, or the agent in a ``.zip`` file of that path.
+
+    Args:
+        name: of a model, of a class of the user's own, or the path.
+        masking: of an agent, see `load_agent`.
+        trust: of an agent, see `load_agent`.
+
+    Raises:
+        InputError: no such model.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if name.endswith(".zip"):
+
+        def load(task: Task) -> AgentSampler:
+            return load_agent(
+                name, target_class=task.target_class, masking=masking, trust=trust, device=task.device
+            )
+
+        return ModelSpec(Path(name).stem, Path(name).stem, load)
+    if ":" in name:
+        return _own_model(name)
+    raise InputError(f"unknown model {name!r}: choose from {', '.join(MODELS)}, or name module:Class")
+
+
+def _own_model(name: str) -> ModelSpec:
+    """A class of the user's own, see the head of this module."""
+    found: Any = import_attribute(name)
+    if isinstance(found, ModelSpec):
+        return found
+    needed = ("fit", "sample")
+    missing = [method for method in needed if not callable(getattr(found, method, None))]
+    if not isinstance(found, type) or missing:
+        raise InputError(f"{name} must be a class with {' and '.join(needed)}, got {found!r}")
+    kind: Any = found
+    title = str(getattr(kind, "title", getattr(kind, "name", kind.__name__)))
+    presets = {
+        str(preset): config if isinstance(config, Preset) else Preset(config, "the user")
+        for preset, config in getattr(kind, "presets", {}).items()
+    }
+
+    def train(task: Task) -> Sampler:
+        model = kind(task.config, seed=task.seed, device=task.device)
+        model.fit(task.training_set, target_class=task.target_class, progress=task.progress)
+        return model  # type: ignore[no-any-return]
+
+    keeps = callable(getattr(kind, "save", None)) and callable(getattr(kind, "load", None))
+    return ModelSpec(
+        name=str(getattr(kind, "name", kind.__name__)),
+        title=title,
+        train=train,
+        presets=presets,
+        suffix=str(getattr(kind, "suffix", ".model")) if keeps else "",
+        load=(lambda path, _, device: kind.load(path, device=device)) if keeps else None,
+        cost=max(spec.cost for spec in MODELS.values()) + 1,
+    )
+
+
+def load_agent(
+    path: str | Path,
+    *,
+    target_class: int,
+    masking: str | None = None,
+    trust: bool = False,
+    **kwargs: Any,
+) -> AgentSampler:
+    """Load any SB3 agent for a class; one that does not know its own is taken to be for that.
+
+    Args:
+        path: the ``.zip`` file.
+        target_class: 1..10.
+        masking: what it may choose from: "digits", "composition" or "none"; None leaves it to the agent.
+        trust: whether an archive that Stable-Baselines3 wrote may run code when it is read.
+        **kwargs: of `AgentSampler.load`.
+
+    Raises:
+        InputError: the file holds no such agent.
+    """
+    if masking is not None:
+        kwargs["masking"] = None if masking == "none" else check_masking(masking)
+    del trust
+    sampler = AgentSampler.load(path, target_class=target_class, name=Path(path).stem, **kwargs)
+    sampler.check_class(target_class)
+    return sampler
+
+
+def load_sampler(
+    path: str | Path,
+    *,
+    target_class: int | None = None,
+    device: str = "cpu",
+    model: str | None = None,
+    trust: bool = False,
+) -> Sampler:
+    """Load any checkpoint of this project, an agent that Stable-Baselines3 saved, or a user's own model.
+
+    Args:
+        path: the file.
+        target_class: class of an agent that does not know its own.
+        device: a torch device.
+        model: ``module:Class`` that wrote it, for a model of the user's own.
+        trust: whether an archive that Stable-Baselines3 wrote may run code when it is read.
+
+    Raises:
+        InputError: it is missing, damaged, or of a model or version that this one cannot read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint {path}: train one with `elpa train`")
+    if model is not None:
+        spec = model_spec(model)
+        if spec.load is None:
+            raise InputError(f"{model} cannot be loaded: it needs the methods save and load")
+        return spec.load(path, target_class or 1, device)
+    if _is_agent(path):
+        del trust
+        return AgentSampler.load(path, device=device, target_class=target_class)
+    name = load_checkpoint(path)["model"]
+    if name == ConditionalVAE.name:
+        return ConditionalVAE.load(path, device=device)
+    if name == ConditionalWGAN.name:
+        return ConditionalWGAN.load(path, device=device)
+    raise InputError(f"{path} holds an unknown model {name!r}")
+
+
+def _is_agent(path: Path) -> bool:
+    """Whether a file is an archive as Stable-Baselines3 writes it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "policy.pth" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,286 @@
+"""Making the runs that a plan lacks: on the cores of this machine, or on a Dask cluster.
+
+Both are reached through executors of `concurrent.futures`: loky's processes here, Dask's scheduler there.
+This process alone owns the store. Before it hands out a run it takes the lock of that run, so that two
+processes on one store share the work and train nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import filelock
+from rich.console import Console
+
+from elpa_env.errors import InputError
+from elpa_env.training import TrainingSet
+from eval.progress import progress_bars
+from eval.study.job import POLL, Job, end_with, execute
+from eval.study.plan import Plan, Run
+from eval.study.store import DISTRIBUTION, RunResult, Store
+
+_WAIT: Final = 1.0
+"""Seconds between two looks at a run that another process trains."""
+
+
+@dataclass
+class Workers:
+    """Who trains.
+
+    Attributes:
+        jobs: processes on this machine; 1 = this process itself.
+        cluster: address of a Dask scheduler; "" for this machine.
+    """
+
+    jobs: int = 1
+    cluster: str = ""
+
+    def at_most(self, runs: int) -> Workers:
+        """No more processes than there are runs."""
+        return Workers(min(self.jobs, runs), self.cluster)
+
+
+def run_plan(
+    plan: Plan,
+    training_sets: Mapping[int, TrainingSet],
+    store: Store,
+    workers: Workers,
+    *,
+    console: Console,
+    retrain: bool = False,
+) -> list[Run]:
+    """Make every run of a plan that the store lacks, and return all of them in the plan's order.
+
+    Whatever is finished is in the store, also when this raises.
+
+    Args:
+        plan: what to run.
+        training_sets: of every seed, from `Plan.training_sets`.
+        store: where runs are kept.
+        workers: who trains.
+        console: for progress.
+        retrain: train again what is there.
+
+    Raises:
+        InputError: a run failed, or the cluster cannot be reached.
+    """
+    runs = list(plan.runs(training_sets))
+    for training_set in training_sets.values():
+        store.put_training_set(training_set)
+    todo = [run for run in runs if retrain or not is_complete(store, run, plan.n_samples)]
+    if todo:
+        todo.sort(key=lambda run: -run.spec.cost)
+        workers = workers.at_most(len(todo))
+        with _progress(console, todo, workers) as show, _executor(workers) as (executor, slots):
+            _Dispatch(plan, training_sets, store, executor, slots, show, retrain).make(todo)
+    return runs
+
+
+def is_complete(store: Store, run: Run, n_samples: int) -> bool:
+    """Whether the store has a run with its distribution, or with that many valid samples."""
+    stated = store.read(run.key, DISTRIBUTION) is not None
+    return stated or store.draws(run.key, n_samples) is not None
+
+
+@dataclass
+class _Show:
+    """What the user sees of it.
+
+    Attributes:
+        folder: for reports of progress; "" where they cannot be seen.
+        finished: called with the result of a run.
+        waiting: called with the number of runs that another process trains.
+    """
+
+    folder: str
+    finished: Callable[[RunResult], None]
+    waiting: Callable[[int], None]
+
+
+@dataclass
+class _Dispatch:
+    """Hands out runs and stores what comes back."""
+
+    plan: Plan
+    training_sets: Mapping[int, TrainingSet]
+    store: Store
+    executor: Executor
+    slots: int
+    show: _Show
+    retrain: bool
+    at_work: dict[Future[RunResult], filelock.BaseFileLock] = field(default_factory=dict)
+
+    def make(self, todo: Sequence[Run]) -> None:
+        """Make all of these runs, or wait for another process that makes them."""
+        waiting, elsewhere = deque(todo), deque[Run]()
+        told = False
+        try:
+            while waiting or elsewhere or self.at_work:
+                while waiting and len(self.at_work) < self.slots:
+                    run = waiting.popleft()
+                    if not self._hand_out(run):
+                        elsewhere.append(run)
+                if self.at_work:
+                    self._collect(_WAIT if elsewhere else None)
+                elif elsewhere:
+                    if not told:
+                        self.show.waiting(len(elsewhere))
+                        told = True
+                    time.sleep(_WAIT)
+                if not waiting and elsewhere:
+                    waiting, elsewhere = elsewhere, waiting
+        finally:
+            for lock in self.at_work.values():
+                lock.release()
+
+    def _hand_out(self, run: Run) -> bool:
+        """Give a run to a worker; False if another process trains it."""
+        lock = self.store.claim(run.key)
+        if lock is None:
+            return False
+        if not self.retrain and is_complete(self.store, run, self.plan.n_samples):
+            lock.release()  # another process has made it in the meantime
+            return True
+        try:
+            future = self.executor.submit(execute, self._job(run))
+        except BaseException:
+            lock.release()
+            raise
+        self.at_work[future] = lock
+        return True
+
+    def _job(self, run: Run) -> Job:
+        """What a worker is to do; with the checkpoint of a run that is trained and has to draw again."""
+        record = None if self.retrain else self.store.record(run.key)
+        name = record["checkpoint"] if record else None
+        return Job(
+            run,
+            self.training_sets[run.seed],
+            self.plan.n_samples,
+            (run.judge,) if run.judge else self.plan.judges,
+            self.store.read(run.key, name) if name else None,
+            record,
+            self.show.folder,
+        )
+
+    def _collect(self, timeout: float | None) -> None:
+        """Store what has come back."""
+        done, _ = wait(self.at_work, timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in done:
+            lock = self.at_work[future]
+            try:
+                result = future.result()
+                self.store.add(result, replace=self.retrain)
+            finally:
+                del self.at_work[future]
+                lock.release()
+            self.show.finished(result)
+
+
+@contextlib.contextmanager
+def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
+    """An executor and how many runs it works on at a time; it ends at once when the block fails."""
+    if workers.cluster:
+        with _cluster(workers.cluster) as found:
+            yield found
+    elif workers.jobs == 1:
+        yield _Here(), 1
+    else:
+        from loky import ProcessPoolExecutor
+
+        executor = ProcessPoolExecutor(workers.jobs, initializer=end_with, initargs=(os.getpid(),))
+        try:
+            yield executor, workers.jobs
+        except BaseException:
+            executor.shutdown(kill_workers=True)
+            raise
+        executor.shutdown()
+
+
+class _Here(ThreadPoolExecutor):
+    """Runs what is submitted at once, in the caller's own thread, so that Ctrl-C reaches it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call the function now."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The workers of a Dask scheduler; a run whose worker dies goes to another one.
+
+    Raises:
+        InputError: Dask is not installed, or no scheduler answers.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise InputError("--cluster needs Dask: pip install 'elpasolite[cluster]'") from error
+    try:
+        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"--cluster {address}: no Dask scheduler answers there") from error
+    try:
+        threads = sum(client.nthreads().values())
+        if threads == 0:
+            raise InputError(f"--cluster {address} has no workers: start some with `dask worker {address}`")
+        yield client.get_executor(pure=False, retries=3), threads
+    finally:
+        client.close()
+
+
+@contextlib.contextmanager
+def _progress(console: Console, todo: Sequence[Run], workers: Workers) -> Iterator[_Show]:
+    """Bars with time left on a terminal, one line a finished run everywhere."""
+    bars = progress_bars(console)
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tasks = {run.key: bars.add_task(f"{run.spec.name} seed {run.seed}", total=1) for run in todo}
+        labels = {run.key: f"{run.spec.name} seed {run.seed}" for run in todo}
+
+        def poll() -> None:
+            while not stop.wait(POLL):
+                for path in folder.glob("[0-9a-f]*"):
+                    words = path.read_text(encoding="utf-8").split()
+                    if path.name in tasks and len(words) == 3:
+                        stage, done, total = words
+                        bars.update(
+                            tasks[path.name],
+                            completed=int(done),
+                            total=int(total),
+                            description=f"{labels[path.name]} {stage}",
+                        )
+
+        def finished(result: RunResult) -> None:
+            task = tasks[result.key]
+            bars.update(task, completed=1, total=1)
+            text = f"{labels[result.key]}: trained in {result.record['train_seconds']:.0f} s"
+            console.print(text, highlight=False, markup=False)
+
+        def waiting(number: int) -> None:
+            console.print(f"waiting for {number} runs of another process on this store", highlight=False)
+
+        watcher = threading.Thread(target=poll, daemon=True)
+        with bars:
+            watcher.start()
+            try:
+                yield _Show("" if workers.cluster else name, finished, waiting)
+            finally:
+                stop.set()
+                watcher.join()

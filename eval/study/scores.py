@@ -1,0 +1,210 @@
+"""Figures of stored runs under a judge: made from their counts or distributions, kept beside them.
+
+Nothing is trained or drawn from a model here. The figures are derived data: deleting them costs only the
+seconds that it takes to make them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elpa_env.errors import InputError
+from elpa_env.seeds import torch_seed
+from elpa_env.training import TrainingSet
+from eval.exact import count_distribution, exact_score
+from eval.figures import energy_histogram
+from eval.judge import Judge
+from eval.metrics import element_distribution
+from eval.scoring import Tally, score_tally
+from eval.study.store import Draws, Store
+
+MAX_KEPT: Final = 1_000_000
+"""Samples kept in the order drawn; of a larger number the first million."""
+_DRAWS: Final = 1 << 20
+"""Spawn key of the draws, which no model's own streams reach."""
+VERSION: Final = 1
+"""Of the figures; raised when they are reckoned otherwise, so that those that are kept are made again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One run with its figures under one judge.
+
+    Attributes:
+        record: of the run, see `eval.study.store`.
+        score: what `eval.scoring.Score.as_dict` gives.
+        exact: what `eval.exact.ExactScore.as_dict` gives; None where no distribution is stated.
+        elements: (4, 39) p(Z|S) of what was drawn.
+        energies: (50,) different compositions drawn in each of `eval.figures.ENERGY_BINS`.
+    """
+
+    record: Mapping[str, Any]
+    score: Mapping[str, Any]
+    exact: Mapping[str, Any] | None
+    elements: NDArray[np.float64]
+    energies: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return str(self.record["name"])
+
+    @property
+    def title(self) -> str:
+        """Of the model's column."""
+        return str(self.record["title"])
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a run drew, or what it may draw from.
+
+    Attributes:
+        distribution: (39^4,) that it states; None if it states none.
+        draws: what it drew; None if it states a distribution.
+    """
+
+    distribution: NDArray[np.float64] | None = None
+    draws: Draws | None = None
+
+    def count(
+        self, record: Mapping[str, Any], n_samples: int, *, keep: int = 0
+    ) -> tuple[Tally, NDArray[np.int64]]:
+        """The samples of a run: counts, and the first of them in the order drawn.
+
+        Args:
+            record: of the run.
+            n_samples: valid samples.
+            keep: samples to return, at most `MAX_KEPT`.
+        """
+        keep = min(keep, n_samples, MAX_KEPT)
+        if self.draws is not None:
+            tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw)
+            return tally, self.draws.kept[:keep].astype(np.int64)
+        assert self.distribution is not None
+        seed = draw_seed(record["seed"], record["target_class"])
+        return count_distribution(self.distribution, n_samples, seed=seed, keep=keep, name=record["name"])
+
+
+def draw_seed(seed: int, target_class: int) -> int:
+    """Seed of the draws of a run; it shares nothing with those of its training."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(_DRAWS, target_class))
+    return torch_seed(sequence)
+
+
+def stored_samples(store: Store, record: Mapping[str, Any], n_samples: int) -> Samples:
+    """What a stored run drew in that many valid samples, or what it may draw from.
+
+    Raises:
+        InputError: the run never drew so many and states no distribution.
+    """
+    key = record["key"]
+    distribution = store.distribution(key)
+    draws = None if distribution is not None else store.draws(key, n_samples)
+    if distribution is None and draws is None:
+        raise InputError(
+            f"run {key} of {record['name']} never drew {n_samples:,} samples: run the comparison again"
+        )
+    return Samples(distribution, draws)
+
+
+def score_runs(
+    store: Store, records: Sequence[Mapping[str, Any]], judge: Judge, n_samples: int
+) -> list[Scored]:
+    """Figures of stored runs, made where they are not kept yet.
+
+    Raises:
+        InputError: a run lacks what they are made from.
+    """
+    training_sets: dict[str, TrainingSet] = {}
+    return [_score(store, record, judge, n_samples, training_sets) for record in records]
+
+
+def _score(
+    store: Store,
+    record: Mapping[str, Any],
+    judge: Judge,
+    n_samples: int,
+    training_sets: dict[str, TrainingSet],
+) -> Scored:
+    name = figures_name(judge, n_samples)
+    content = _kept(store.read(record["key"], name), _identity(record, judge, n_samples))
+    if content is None:
+        digest = record["identity"]["training_set"]
+        if digest not in training_sets:
+            training_sets[digest] = store.training_set(digest)
+        samples = stored_samples(store, record, n_samples)
+        data = figures(record, samples, judge, n_samples, training_sets[digest])
+        store.put(record["key"], name, data)
+        content = json.loads(data)
+    return Scored(
+        record,
+        content["score"],
+        content["exact"],
+        np.array(content["elements"], dtype=np.float64),
+        np.array(content["energies"], dtype=np.int64),
+    )
+
+
+def figures_name(judge: Judge, n_samples: int) -> str:
+    """Name of the file with a run's figures under a judge."""
+    return f"score-{judge.sha256[:12]}-{n_samples}.json"
+
+
+def figures(
+    record: Mapping[str, Any],
+    samples: Samples,
+    judge: Judge,
+    n_samples: int,
+    training_set: TrainingSet,
+) -> bytes:
+    """The figures of a run under a judge, as they are kept.
+
+    Args:
+        record: of the run.
+        samples: that it drew, or may draw from.
+        judge: who scores.
+        n_samples: valid samples.
+        training_set: what the run was trained on, and so what counts as known.
+    """
+    tally, _ = samples.count(record, n_samples)
+    how: dict[str, Any] = {
+        "judge": judge,
+        "target_class": record["target_class"],
+        "training_set": training_set,
+    }
+    exact = None
+    if samples.distribution is not None:
+        exact = exact_score(samples.distribution, n_samples=n_samples, **how).as_dict()
+    unique = np.flatnonzero(tally.counts)
+    content = {
+        **_identity(record, judge, n_samples),
+        "score": score_tally(tally, **how).as_dict(),
+        "exact": exact,
+        "elements": element_distribution(tally.counts).round(6).tolist(),
+        "energies": energy_histogram(judge.energy(unique)).tolist(),
+    }
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def _identity(record: Mapping[str, Any], judge: Judge, n_samples: int) -> dict[str, Any]:
+    """What figures are of."""
+    return {"version": VERSION, "key": record["key"], "judge": judge.sha256, "n_samples": n_samples}
+
+
+def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Figures that are kept; None if there are none, or of something else."""
+    try:
+        content = json.loads(data) if data is not None else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or any(content.get(key) != value for key, value in identity.items()):
+        return None
+    whole = isinstance(content.get("score"), dict) and {"exact", "elements", "energies"} <= set(content)
+    return content if whole else None

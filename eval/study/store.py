@@ -1,0 +1,397 @@
+"""The store of runs: a folder that only grows.
+
+::
+
+    results/store.json                  that this is a store, and its format
+    results/runs/<name>-<key>/run.json  one run: what it depends on, what it saw, what it cost
+                             /model.*   its checkpoint
+                             /distribution.npz    the distribution that it states, or
+                             /draws-<n>.npz       how often it drew each composition in n valid samples
+                             /score-*.json        figures under a judge, made from these, safe to delete
+    results/training_sets/<hash>.npz    the rows that runs were trained on
+    results/locks/<key>.lock            held while a process trains that run
+
+A run is written beside its place and moved there when it is complete, so that a killed process leaves
+nothing that could be taken for a run. A folder counts as a run only if what stands in its ``run.json`` hashes
+to the key in its name. Nothing here deletes a run; `Store.add` replaces one only when it was trained again on
+purpose. Stores of several machines can be copied into each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from elpa_env.errors import InputError
+from elpa_env.files import atomic_folder, sha256, write_bytes, write_text
+from elpa_env.training import TrainingSet
+
+FORMAT: Final = 1
+"""Of the store; raised when an older one can no longer be read."""
+DISTRIBUTION: Final = "distribution.npz"
+"""Name of the file with the distribution that a run states."""
+_DERIVED: Final = re.compile("draws-|score-")
+"""Files that a run may gain later."""
+_MARK: Final = "store.json"
+_KEY_LENGTH: Final = 16
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The key of a run: 16 hexadecimal digits of the SHA-256 of what it depends on."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return sha256(text.encode())[:_KEY_LENGTH]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What a sampler drew.
+
+    Attributes:
+        index: (k,) int32 different compositions, ascending.
+        counts: (k,) int64 how often each was drawn.
+        n_raw: candidates drawn to get them, those that are no composition included.
+        kept: (m,) int32 the first samples in the order drawn.
+        seconds: that it took.
+    """
+
+    index: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    n_raw: int
+    kept: NDArray[np.int32]
+    seconds: float = 0.0
+
+    def to_bytes(self) -> bytes:
+        """The content of ``draws-<n>.npz``."""
+        return _npz(
+            steps=_steps(self.index),
+            counts=self.counts,
+            kept=self.kept,
+            n_raw=np.int64(self.n_raw),
+            seconds=np.float64(self.seconds),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Draws:
+        """What `to_bytes` wrote; ValueError if the content does not fit together."""
+        arrays = _arrays(data, steps=1, counts=1, kept=1, n_raw=0, seconds=0)
+        index = np.cumsum(arrays["steps"], dtype=np.int32)
+        counts = arrays["counts"].astype(np.int64)
+        if counts.shape != index.shape or (counts < 1).any():
+            raise ValueError("counts do not fit the compositions")
+        return cls(
+            index, counts, int(arrays["n_raw"]), arrays["kept"].astype(np.int32), float(arrays["seconds"])
+        )
+
+
+def distribution_to_bytes(distribution: NDArray[np.float64]) -> bytes:
+    """The content of ``distribution.npz``: single precision, a third of a percent of a percent off at most.
+
+    Args:
+        distribution: (39^4,) probability of every entry of the composition table.
+    """
+    places = np.flatnonzero(distribution > 0).astype(np.int32)
+    return _npz(
+        steps=_steps(places),
+        probability=distribution[places].astype(np.float32),
+        size=np.int64(len(distribution)),
+        total=np.float64(distribution.sum()),
+    )
+
+
+def distribution_from_bytes(data: bytes) -> NDArray[np.float64]:
+    """What `distribution_to_bytes` wrote, with its sum; ValueError if the content does not fit together."""
+    arrays = _arrays(data, steps=1, probability=1, size=0, total=0)
+    places = np.cumsum(arrays["steps"], dtype=np.int64)
+    size = int(arrays["size"])
+    probability = arrays["probability"].astype(np.float64)
+    if probability.shape != places.shape or (len(places) and not 0 <= places.min() <= places.max() < size):
+        raise ValueError("probabilities do not fit the compositions")
+    if not (np.isfinite(probability) & (probability >= 0)).all():
+        raise ValueError("probabilities must be finite and at least 0")
+    distribution = np.zeros(size)
+    distribution[places] = probability
+    total = distribution.sum()
+    return distribution * (float(arrays["total"]) / total) if total > 0 else distribution
+
+
+def _steps(index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Differences of ascending index, which compress to next to nothing."""
+    return np.diff(index, prepend=np.int32(0)).astype(np.int32)
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _arrays(data: bytes, **dimensions: int) -> dict[str, NDArray[Any]]:
+    """Numeric arrays of an npz file by name, each of as many dimensions as named."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as content:
+            arrays = {name: content[name] for name in dimensions}
+    except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+    for name, ndim in dimensions.items():
+        if arrays[name].ndim != ndim or arrays[name].dtype.kind not in "iuf":
+            raise ValueError(f"{name} is of another form")
+    return arrays
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What training one run gave; it travels from a worker to the process that owns the store.
+
+    Attributes:
+        key: of the run.
+        record: the content of ``run.json``; its ``identity`` hashes to the key.
+        files: further files by name.
+    """
+
+    key: str
+    record: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class Store:
+    """The runs in a folder.
+
+    Args:
+        folder: of the store; made when the first run is added.
+
+    Raises:
+        InputError: the folder holds something else, or a store of another format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        mark = self.folder / _MARK
+        if mark.exists():
+            content = _read_json(mark)
+            found = content.get("format") if isinstance(content, dict) else None
+            if found != FORMAT:
+                raise InputError(
+                    f"{self.folder} is a store of format {found!r}, this version reads {FORMAT}: "
+                    "name another folder with --out"
+                )
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder} is not empty and holds no runs of `elpa`: name another folder with --out"
+            )
+
+    @classmethod
+    def existing(cls, folder: str | Path) -> Store:
+        """The store in a folder that must have one.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (Path(folder) / _MARK).is_file():
+            raise InputError(f"{folder} holds no runs: make some with `elpa compare --out {folder}`")
+        return cls(folder)
+
+    def create(self) -> None:
+        """Make the folder, so that whether it can be written to is known before anything is trained."""
+        if not (self.folder / _MARK).exists():
+            write_text(self.folder / _MARK, json.dumps({"format": FORMAT}) + "\n")
+
+    def path(self, key: str) -> Path | None:
+        """The folder of a complete run with that key; None if there is none."""
+        return next(
+            (path for path in sorted(self.folder.glob(f"runs/*-{key}")) if self._record_of(path)), None
+        )
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """The record of a run; None if there is none."""
+        path = self.path(key)
+        return None if path is None else self._record_of(path)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of all complete runs, the oldest first."""
+        found = (self._record_of(path) for path in sorted(self.folder.glob("runs/*")))
+        yield from sorted((record for record in found if record), key=lambda r: (r["finished"], r["key"]))
+
+    def read(self, key: str, name: str) -> bytes | None:
+        """A file of a run; None if it has none of that name, or one that is damaged."""
+        path = self.path(key)
+        record = None if path is None else self._record_of(path)
+        if path is None or record is None:
+            return None
+        try:
+            data = (path / name).read_bytes()
+        except OSError:
+            return None
+        return data if record["files"].get(name, sha256(data)) == sha256(data) else None
+
+    def draws(self, key: str, n_samples: int) -> Draws | None:
+        """What a run drew in that many valid samples; None if it was never asked for so many."""
+        data = self.read(key, draws_name(n_samples))
+        if data is None:
+            return None
+        try:
+            draws = Draws.from_bytes(data)
+        except ValueError:
+            return None
+        return draws if int(draws.counts.sum()) == n_samples else None
+
+    def drawn(self, key: str) -> list[int] | None:
+        """Numbers of valid samples that a run has drawn; None if it states its distribution, good for any."""
+        path = self.path(key)
+        if path is None or (path / DISTRIBUTION).exists():
+            return None
+        numbers = (re.fullmatch(r"draws-(\d+)\.npz", file.name) for file in path.iterdir())
+        return sorted(int(match.group(1)) for match in numbers if match)
+
+    def distribution(self, key: str) -> NDArray[np.float64] | None:
+        """(39^4,) distribution that a run states; None if it states none."""
+        data = self.read(key, DISTRIBUTION)
+        if data is None:
+            return None
+        try:
+            return distribution_from_bytes(data)
+        except ValueError:
+            return None
+
+    def add(self, result: RunResult, *, replace: bool = False) -> None:
+        """Keep a run, all or nothing; of a run that is there only files that it lacks.
+
+        Args:
+            result: of training.
+            replace: put it in the place of a run with the same key, which was to be trained again.
+
+        Raises:
+            InputError: the record is not that of the key, or the folder cannot be written to.
+        """
+        if key_of(result.record["identity"]) != result.key or result.record["key"] != result.key:
+            raise InputError(f"a result names run {result.key} and is not of it: nothing was stored")
+        present = self.path(result.key)
+        if present is not None and not replace:
+            for name, data in result.files.items():
+                if _DERIVED.match(name) or self.read(result.key, name) is None:
+                    write_bytes(present / name, data)
+            return
+        self.create()
+        fixed = {name: sha256(data) for name, data in result.files.items() if not _DERIVED.match(name)}
+        record = {**result.record, "files": fixed}
+        name = f"{_plain(record['name'])}-class{record['target_class']}-seed{record['seed']}-{result.key}"
+        with atomic_folder(present or self.folder / "runs" / name) as temporary:
+            for file, data in result.files.items():
+                (temporary / file).write_bytes(data)
+            (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def put(self, key: str, name: str, data: bytes) -> None:
+        """Add a file to a run, all or nothing; one of that name is replaced."""
+        path = self.path(key)
+        if path is None:
+            raise InputError(f"{self.folder} holds no run {key}")
+        write_bytes(path / name, data)
+
+    def claim(self, key: str) -> filelock.BaseFileLock | None:
+        """The right to train a run, until it is released or the process ends; None if another has it."""
+        self.create()
+        folder = self.folder / "locks"
+        folder.mkdir(exist_ok=True)
+        lock = filelock.FileLock(folder / f"{key}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return None
+        except OSError as error:
+            raise InputError(f"cannot lock {lock.lock_file}: {error.strerror or error}") from error
+        return lock
+
+    def put_training_set(self, training_set: TrainingSet) -> None:
+        """Keep rows that runs were trained on."""
+        path = self._training_set_path(training_set.sha256)
+        if path.exists():
+            return
+        self.create()
+        arrays = {"index": training_set.index, "energy": training_set.energy}
+        write_bytes(path, _npz(**arrays, name=np.frombuffer(training_set.name.encode(), dtype=np.uint8)))
+
+    def training_set(self, digest: str) -> TrainingSet:
+        """Rows that runs were trained on.
+
+        Raises:
+            InputError: they are missing or damaged.
+        """
+        path = self._training_set_path(digest)
+        try:
+            arrays = _arrays(path.read_bytes(), index=1, energy=1, name=1)
+            name = arrays["name"].tobytes().decode()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is missing or damaged: run the comparison again") from error
+        rows = TrainingSet(arrays["index"].astype(np.int64), arrays["energy"].astype(np.float64), name)
+        if rows.sha256 != digest:
+            raise InputError(f"{path} is damaged: run the comparison again")
+        return rows
+
+    def _training_set_path(self, digest: str) -> Path:
+        return self.folder / "training_sets" / f"{digest[:_KEY_LENGTH]}.npz"
+
+    def _record_of(self, path: Path) -> dict[str, Any] | None:
+        """The record in a run's folder; None if it is not that of the key in the folder's name."""
+        match = re.search(rf"-([0-9a-f]{{{_KEY_LENGTH}}})$", path.name)
+        record = _read_json(path / "run.json") if match else None
+        return record if match and _is_record(record, match.group(1)) else None
+
+
+def draws_name(n_samples: int) -> str:
+    """Name of the file with what a run drew in so many valid samples."""
+    return f"draws-{n_samples}.npz"
+
+
+_FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
+    "key": str,
+    "identity": dict,
+    "name": str,
+    "title": str,
+    "seed": int,
+    "target_class": int,
+    "access": dict,
+    "train_seconds": (int, float),
+    "finished": (int, float),
+    "files": dict,
+}
+"""What the record of a run must have, and of which type."""
+
+
+def _is_record(record: Any, key: str) -> bool:
+    """Whether what a ``run.json`` holds is the record of the run with that key."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(name), kind) for name, kind in _FIELDS.items())
+        and record["key"] == key == key_of(record["identity"])
+    )
+
+
+def _read_json(path: Path) -> Any:
+    """What a file holds; None if it is missing, damaged or far too deep."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _plain(name: str) -> str:
+    """A name that every file system holds."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:60]
+    return plain or hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def now() -> float:
+    """Seconds since 1970, for the time that a run was finished."""
+    return round(time.time(), 2)
