@@ -35,6 +35,7 @@ from elpa_env.elements import (
 )
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.sampler import Progress
+from elpa_env.seeds import Seed, spawn, torch_seed
 from elpa_env.space import index_to_elements, numbers_to_index, swap_ab
 from elpa_env.training import TrainingSet
 
@@ -147,7 +148,7 @@ class RewardModel:
         seed: of folds, weights and batches.
     """
 
-    def __init__(self, config: RewardModelConfig | None = None, *, seed: int = 0) -> None:
+    def __init__(self, config: RewardModelConfig | None = None, *, seed: Seed = 0) -> None:
         self.config = config or RewardModelConfig()
         self.seed = seed
         self.trained_on: dict[str, Any] | None = None
@@ -187,11 +188,12 @@ class RewardModel:
                 f"{2 * self.config.members} rows, got {len(index)}"
             )
         config = self.config
-        generator = th.Generator().manual_seed(self.seed)
+        folds, weights = spawn(self.seed, 2)
+        generator = th.Generator().manual_seed(torch_seed(weights))
         self._networks = SiteNetworks(config.members, config.embedding, config.hidden, generator)
         self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
         elements = _elements(index)
-        fold = self._folds(index)
+        fold = self._folds(index, folds)
         self._train(elements, (energy - self._centre) / self._spread, fold, generator, progress)
         predicted = self._predict(elements)[fold, np.arange(len(index))]
         self._log_scale = self._fit_scale(predicted, energy)
@@ -249,10 +251,10 @@ class RewardModel:
         with np.errstate(divide="ignore"):
             return np.maximum(-1.0, 1 + self.config.sharpness * np.log(p))
 
-    def _folds(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _folds(self, index: NDArray[np.int64], seed: Seed) -> NDArray[np.int64]:
         """(n,) fold of every row; mirror images stay together."""
         group = np.unique(np.minimum(index, swap_ab(index)), return_inverse=True)[1]
-        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
+        order = np.random.default_rng(seed).permutation(group.max() + 1)
         return np.asarray(order[group] % self.config.members)
 
     def _train(
