@@ -11,16 +11,21 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from elpa_env import render, rules
-from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env import render, rules, states
+from elpa_env.classes import N_CLASSES, check_target_class, one_hot
 from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel, load_landscape
 from elpa_env.rules import Masking, Outcome, Reward
 from elpa_env.space import N_STEPS
 
 RENDER_MODES = ("ansi", "rgb_array")
-_TABLES = rules.tables()
 _ONE = np.uint64(1)
+
+
+# The tables of `elpa_env.states`, for going one state at a time.
+_GAINS: list[int] = states.GAINS.tolist()
+_ENTRIES: list[float] = states.ENTRIES.tolist()
+_MASKS: NDArray[np.int8] = states.range_masks(rules.N_ACTIONS * np.arange(N_STEPS + 1)).view(np.int8)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,10 @@ class Settings:
         """Of a single environment."""
         return spaces.Discrete(rules.N_ACTIONS)
 
-    def observe(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> NDArray[np.float32]:
+    def observe(self, state: NDArray[np.int64], target: NDArray[np.int8]) -> NDArray[np.float32]:
         """(n, 8), or (n, 18) with the target class one-hot, observations."""
-        return rules.observe(digits, target if self.target_class is None else None)
+        scaled = states.observe(state)
+        return scaled if self.target_class is not None else np.concatenate([scaled, one_hot(target)], axis=1)
 
     def targets(self, key: NDArray[np.uint64], episode: NDArray[np.uint64]) -> NDArray[np.int8]:
         """(n,) target classes of episodes."""
@@ -83,14 +89,14 @@ class Settings:
             return rules.draw_targets(key, episode)
         return np.full(len(key), self.target_class, dtype=np.int8)
 
-    def finish(self, digits: NDArray[np.int8], target: NDArray[np.int8]) -> Outcome:
+    def finish(self, state: NDArray[np.int64], target: NDArray[np.int8]) -> Outcome:
         """Judge finished episodes."""
-        return rules.finish(digits, target, self.energy_model, self.reward)
+        return rules.finish(states.index_of(state), target, self.energy_model, self.reward)
 
 
 def render_state(
     mode: str,
-    digits: NDArray[np.int8],
+    state: int,
     mask: NDArray[np.bool_],
     outcome: Outcome | None,
     target_class: int,
@@ -99,7 +105,7 @@ def render_state(
 
     Args:
         mode: "ansi" or "rgb_array".
-        digits: (8,).
+        state: see `elpa_env.states`.
         mask: (8,).
         outcome: of that one episode, if it is over.
         target_class: 1..10.
@@ -115,7 +121,7 @@ def render_state(
             target_class,
         )
     draw = render.render_ansi if mode == "ansi" else render.render_rgb
-    return draw(digits, mask, ending)
+    return draw(states.decode(np.array([state]))[0], mask, ending)
 
 
 class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -202,9 +208,8 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._key = np.zeros(1, dtype=np.uint64)
         self._episode = np.zeros(1, dtype=np.uint64)
         self._target = np.ones(1, dtype=np.int8)
-        self._digits = rules.initial_digits(1)
-        self._observation = self.settings.observe(self._digits, self._target)[0]
-        self._step = N_STEPS
+        self._state, self._step = states.START, 0
+        self._observation = np.zeros(self.observation_space.shape or (), dtype=np.float32)
         self._running = False
         self._outcome: Outcome | None = None
 
@@ -221,7 +226,7 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Open all eight choices, and draw a class if the environment draws one an episode."""
+        """Start anew with all digits unset, and draw a class if the environment draws one an episode."""
         super().reset(seed=seed)
         if seed is not None:
             self._key[0], self._episode[0] = seed % (1 << 64), 0
@@ -230,9 +235,10 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         if self.settings.target_class is None or not self._episode[0]:
             self._target = self.settings.targets(self._key, self._episode)
         self._episode += _ONE
-        self._digits = rules.initial_digits(1)
-        self._observation = self.settings.observe(self._digits, self._target)[0]
-        self._step, self._running, self._outcome = 0, True, None
+        self._observation[:N_STEPS] = 0
+        if self.settings.target_class is None:
+            self._observation[N_STEPS:] = one_hot(self._target)[0]
+        self._state, self._step, self._running, self._outcome = states.START, 0, True, None
         return self._observation.copy(), {"action_mask": self._mask()}
 
     def step(self, action: np.int64 | int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -248,14 +254,16 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
         if not self._running:
             raise gym.error.ResetNeeded("the episode is over: call reset() first")
         step = self._step
-        if self._allows(action):
-            self._digits[0, step] = action + 1
-            self._observation[step] = _TABLES.scaled[step][action]
+        place = rules.N_ACTIONS * step + action
+        gain = _GAINS[place]
+        if gain and (self.settings.masking == "digits" or _composition_mask(self._state)[action]):
+            self._state += gain
+            self._observation[step] = _ENTRIES[place]
             self._step = step = step + 1
             if step < N_STEPS:
                 return self._observation.copy(), 0.0, False, False, {"action_mask": self._mask()}
         self._running = False
-        outcome = self.settings.finish(self._digits, self._target)
+        outcome = self.settings.finish(np.array([self._state]), self._target)
         self.n_queries += int(outcome.index[0] >= 0)
         self._outcome = outcome
         info = {"action_mask": self._mask(), **rules.describe(outcome)}
@@ -272,20 +280,16 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
             gym.logger.warn(f"render() shows nothing: make the environment with render_mode={RENDER_MODES}")
             return None
         return render_state(
-            self.render_mode, self._digits[0], self.action_masks(), self._outcome, self.target_class
+            self.render_mode, self._state, self.action_masks(), self._outcome, self.target_class
         )
-
-    def _allows(self, action: np.int64 | int) -> bool:
-        """Whether an action is allowed in this state."""
-        if self.settings.masking == "digits":
-            return _TABLES.legal[self._step][action]
-        return bool(_composition_mask(self._digits.tobytes())[action])
 
     def _mask(self) -> NDArray[np.int8]:
         """(8,) a fresh copy."""
         if self.settings.masking == "digits":
-            return _TABLES.masks[self._step].copy()
-        return _composition_mask(self._digits.tobytes()).copy()
+            mask: NDArray[np.int8] = _MASKS[self._step]
+        else:
+            mask = _composition_mask(self._state)
+        return mask.copy()
 
 
 def _one_action(action: object) -> int:
@@ -301,8 +305,7 @@ def _one_action(action: object) -> int:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _composition_mask(digits: bytes) -> NDArray[np.int8]:
+def _composition_mask(state: int) -> NDArray[np.int8]:
     """(8,) mask of one state; early states come again and again."""
-    state = np.frombuffer(digits, dtype=np.int8).reshape(1, N_STEPS)
-    masks: NDArray[np.int8] = rules.action_masks(state, "composition").view(np.int8)
+    masks: NDArray[np.int8] = states.composition_masks(np.array([state])).view(np.int8)
     return masks.reshape(-1)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import stat
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
 
@@ -22,6 +27,8 @@ Kind = Literal["file", "folder"]
 
 MAX_JSON: Final = 1 << 26
 """Bytes; a record of this project is far smaller."""
+MAX_ARRAYS: Final = 1 << 28
+"""Bytes of the arrays in an archive; the largest of this project take a tenth of that."""
 _PREFIX: Final = ".elpa-tmp-"
 _TEMPORARY: Final = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{32}")
 _MAX_SUFFIX: Final = 16
@@ -332,13 +339,43 @@ def read_json(path: StrPath, *, max_bytes: int = MAX_JSON) -> Any:
     Raises:
         InputError: see `read_bytes`; or it is no JSON, no UTF-8, or nested too deeply.
     """
-    data = read_bytes(path, max_bytes=max_bytes)
+    return parse_json(read_bytes(path, max_bytes=max_bytes), path)
+
+
+def parse_json(data: bytes, path: StrPath) -> Any:
+    """What JSON holds that stands in the file `path`; see `read_json`."""
     try:
         return json.loads(data.decode("utf-8"))
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged: it is not JSON") from error
+
+
+def read_arrays(data: bytes, path: StrPath, *, max_bytes: int = MAX_ARRAYS) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` archive; of what shape and type they are, is for the caller to check.
+
+    Args:
+        data: the archive.
+        path: its name, for messages.
+        max_bytes: of all arrays together, once they are unpacked.
+
+    Raises:
+        InputError: it is no such archive, is too large, or holds anything but plain arrays.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            large = sum(member.file_size for member in archive.infolist()) > max_bytes
+        if not large:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # an archive can be wrong in more ways than its readers name
+        raise InputError(f"{path} is damaged: it is no archive of arrays") from error
+    if large:
+        raise InputError(f"cannot read {path}: its arrays are larger than {max_bytes:,} bytes")
+    if not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise InputError(f"{path} is damaged: it holds something else than arrays")
+    return found
 
 
 def sha256(data: bytes) -> str:

@@ -11,6 +11,7 @@ an edge itself; on which side of it the exact mean lies is stored for the few co
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.resources
 import io
@@ -26,9 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
 from elpa_env.elements import GROUPS, N_ELEMENTS, ROWS
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_path, sha256, write_text
+from elpa_env.files import atomic_path, read_arrays, read_bytes, read_json, sha256
 from elpa_env.space import (
     N_SITES,
+    N_TABLE,
     TABLE_SHAPE,
     composition_mask,
     index_to_compound,
@@ -55,6 +57,10 @@ CITATION: Final = (
     "F. A. Faber, A. Lindmaa, O. A. von Lilienfeld, R. Armiento, Phys. Rev. Lett. 117, 135502 (2016)"
 )
 _FORMAT: Final = 1
+_RECORD: Final = "landscape.json"
+_ARRAYS: Final = "landscape.npz"
+_MAX_BYTES: Final = 1 << 25
+"""Of a landscape's file, and of its arrays; they take some two and five million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +71,7 @@ class Landscape:
         levels: (39^4,) int16, energy in steps of `ENERGY_STEP` above `ENERGY_MIN`, rounded down;
             what stands where an element is repeated means nothing.
         training_index: (n,) compositions of the embedded training set, drawn from the landscape
-            with the size and class counts of the table it was fitted to.
+            with the size and class counts of the table it was fitted to, as far as it has so many.
         provenance: what the landscape was fitted to, how, and its held-out error.
         above_edge: (k,) int32 compounds of which the mean energy of both A/B orders falls on an edge between
             classes as it is stored, but lies above it, see `symmetric_energy`.
@@ -139,15 +145,21 @@ class Landscape:
         return Landscape, (self.levels, self.training_index, self.provenance, self.above_edge)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``landscape.npz`` and its provenance ``landscape.json`` into `folder`."""
+        """Write ``landscape.npz`` and its provenance ``landscape.json`` into `folder`, both or neither.
+
+        Raises:
+            InputError: they cannot be written; what was there stays as it was.
+        """
         planes = _difference(self.levels).view(np.uint8).reshape(-1, 2).T
-        with atomic_path(Path(folder) / "landscape.npz") as path:
-            np.savez_compressed(
-                path, planes=planes, training_index=self.training_index, above_edge=self.above_edge
-            )
-            digest = sha256(path.read_bytes())
-        provenance = {**self.provenance, "format": _FORMAT, "sha256": digest}
-        write_text(Path(folder) / "landscape.json", json.dumps(provenance, indent=2) + "\n")
+        blob = io.BytesIO()
+        np.savez_compressed(
+            blob, planes=planes, training_index=self.training_index, above_edge=self.above_edge
+        )
+        data = blob.getvalue()
+        provenance = {**self.provenance, "format": _FORMAT, "sha256": sha256(data)}
+        with atomic_path(Path(folder) / _RECORD) as record, atomic_path(Path(folder) / _ARRAYS) as arrays:
+            record.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            arrays.write_bytes(data)
 
 
 def _difference(levels: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -179,20 +191,50 @@ def load_landscape(folder: str | Path | None = None) -> Landscape:
 @functools.lru_cache(maxsize=4)
 def _load(folder: str | None) -> Landscape:
     root = Path(folder) if folder else importlib.resources.files("elpa_env") / "data"
-    try:
-        provenance = json.loads((root / "landscape.json").read_text(encoding="utf-8"))
-        blob = (root / "landscape.npz").read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"no landscape in {root}: run `elpa data build-landscape`") from error
+    with contextlib.ExitStack() as stack:
+        record, arrays = (
+            stack.enter_context(importlib.resources.as_file(root / name)) for name in (_RECORD, _ARRAYS)
+        )
+        try:
+            provenance = read_json(record)
+            data = read_bytes(arrays, max_bytes=_MAX_BYTES)
+        except InputError as error:
+            raise InputError(f"no landscape in {root} ({error}): run `elpa data build-landscape`") from error
     if not isinstance(provenance, dict):
         raise InputError(f"no landscape in {root}: run `elpa data build-landscape`")
-    if provenance.get("format") != _FORMAT or provenance.get("sha256") != sha256(blob):
+    if provenance.get("format") != _FORMAT or provenance.get("sha256") != sha256(data):
         raise InputError(f"the landscape in {root} is altered: run `elpa data build-landscape`")
-    with np.load(io.BytesIO(blob), allow_pickle=False) as arrays:
-        planes, training_index = arrays["planes"], arrays["training_index"]
-        above_edge = arrays["above_edge"] if "above_edge" in arrays else np.zeros(0, dtype=np.int32)
+    levels, training_index, above_edge = _checked_arrays(
+        read_arrays(data, arrays, max_bytes=_MAX_BYTES), arrays
+    )
+    return Landscape(levels, training_index, provenance, above_edge)
+
+
+def _checked_arrays(
+    arrays: dict[str, NDArray[Any]], path: Path
+) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int32]]:
+    """Levels, training index and compounds above an edge, from what a landscape's file holds.
+
+    Its hash stands in the file beside it, so that who alters one can alter the other.
+    """
+    planes, training_index = arrays.get("planes"), arrays.get("training_index")
+    above_edge = arrays.get("above_edge", np.zeros(0, dtype=np.int32))
+    if planes is None or planes.dtype != np.uint8 or planes.shape != (2, N_TABLE):
+        raise InputError(f"{path} is damaged: its levels must be (2, {N_TABLE}) bytes")
+    for index in (training_index, above_edge):
+        if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not _are_compositions(index):
+            raise InputError(f"{path} is damaged: it must hold compositions by their index 0..{N_TABLE - 1}")
     differences = np.ascontiguousarray(planes.T).view("<i2").ravel()
-    return Landscape(_undifference(differences), training_index.astype(np.int64), provenance, above_edge)
+    return (
+        _undifference(differences).astype(np.int16, copy=False),
+        np.asarray(training_index, dtype=np.int64),
+        above_edge.astype(np.int32),
+    )
+
+
+def _are_compositions(index: NDArray[Any]) -> bool:
+    within = bool(((index >= 0) & (index < N_TABLE)).all())
+    return within and bool(composition_mask()[index].all())
 
 
 def fit_landscape(
@@ -207,6 +249,10 @@ def fit_landscape(
 
     Returns:
         The landscape, and the mean absolute error in eV/atom on the held-out rows.
+
+    Raises:
+        InputError: `held_out` is not 1..len(training_set) - 1, or the fit predicts an energy beyond what
+            a landscape holds.
     """
     rng = np.random.default_rng(seed)
     error = held_out_error(training_set, held_out, rng)
@@ -216,7 +262,7 @@ def fit_landscape(
     left = (site[:, None, elements[:, 0]] * site[None, :, elements[:, 1]]).reshape(N_ELEMENTS**2, -1)
     right = (site[:, None, elements[:, 2]] * site[None, :, elements[:, 3]]).reshape(N_ELEMENTS**2, -1)
     energy = (left * weights) @ right.T + offset
-    levels = np.floor((energy.ravel() - ENERGY_MIN) / ENERGY_STEP).astype(np.int16)
+    levels = _levels(energy.ravel())
     table_class = Landscape(levels, np.zeros(0, np.int64), {}).table_class
     landscape = Landscape(
         levels,
@@ -237,6 +283,25 @@ def fit_landscape(
         _above_edge(energy.ravel(), levels),
     )
     return landscape, error
+
+
+def _levels(energy: NDArray[np.float64]) -> NDArray[np.int16]:
+    """(39^4,) energies in eV/atom as whole steps.
+
+    Raises:
+        InputError: an energy of a composition that 16 bits cannot hold, or that is no number.
+    """
+    levels = np.floor((energy - ENERGY_MIN) / ENERGY_STEP)
+    limits = np.iinfo(np.int16)
+    held = (levels >= limits.min) & (levels <= limits.max)
+    bad = composition_mask() & ~held
+    if bad.any():
+        low, high = (ENERGY_MIN + limit * ENERGY_STEP for limit in (limits.min, limits.max + 1))
+        raise InputError(
+            f"a landscape holds energies of {low:.1f}..{high:.1f} eV/atom, and the fit predicts "
+            f"{energy[bad][0]:.1f}: is one of the training set's wrong, or in another unit?"
+        )
+    return np.where(held, levels, 0).astype(np.int16)
 
 
 def _on_edge(both: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -292,9 +357,10 @@ def _site_kernel() -> NDArray[np.float64]:
 def _draw_like(
     table_class: NDArray[np.int8], counts: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw `counts[c]` different compositions of each class c from the table."""
+    """Draw `counts[c]` different compositions of each class c from the table, or all where it has fewer."""
+    members = [np.flatnonzero(table_class == c) for c in range(1, N_CLASSES + 1)]
     drawn = [
-        rng.choice(np.flatnonzero(table_class == c), counts[c], replace=False)
-        for c in range(1, N_CLASSES + 1)
+        rng.choice(there, min(count, len(there)), replace=False)
+        for there, count in zip(members, counts[1:], strict=True)
     ]
     return rng.permutation(np.concatenate(drawn))

@@ -1,37 +1,27 @@
-"""The rules of the game as pure functions on batches: state, observation, masks, actions, outcome.
+"""The rules of the game as pure functions on batches: what is allowed, and what an episode comes to.
 
-A state is the `digits` of a growing composition, (n, 8) int8, 0 = still open; the number of digits
-set is the step. Action a at a step sets the next digit to a + 1: the row of A, its group, the
-row of B, and so on (Türk et al. 2022, section 2.3.3). Both environments are thin shells over this
-module; nothing here changes its arguments.
+A state is the `digits` of a growing composition, (n, 8) int8, 0 = unset, or the same as one integer, see
+`elpa_env.states`; the number of digits set is the step. Action a at a step sets the next digit to a + 1: the
+row of A, its group, the row of B, and so on (Türk et al. 2022, section 2.3.3). Both environments are thin
+shells over this module; nothing here changes its arguments.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from elpa_env import states
 from elpa_env.classes import N_CLASSES, energy_to_class, one_hot
-from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS
 from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel, Landscape
-from elpa_env.space import (
-    DIGIT_LIMITS,
-    N_PAIR_CODES,
-    N_SITES,
-    N_STEPS,
-    PAIR_CODE_OF_ELEMENT,
-    index_to_formula,
-    index_to_numbers,
-    known_digits_to_index,
-    pair_codes,
-    scale,
-)
+from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
+from elpa_env.states import N_ACTIONS as N_ACTIONS
+from elpa_env.states import steps_taken as steps_taken
 
 Masking = Literal["digits", "composition"]
 Reward = Callable[[NDArray[np.int16], NDArray[np.float32], NDArray[np.int8], NDArray[np.int8]], ArrayLike]
@@ -41,7 +31,6 @@ It is called with their atomic numbers (n, 4), energies (n,) in eV/atom, energy 
 classes (n,) 1..10 that the episodes aim at.
 """
 
-N_ACTIONS: Final = max(N_ROWS, N_GROUPS)
 FAILURE: Final = -1.0
 """Reward of an action out of range and of a composition that does not exist."""
 
@@ -74,43 +63,6 @@ NO_COMPOSITION: Final = Outcome(
 """Of one episode that ended early, by an action out of range."""
 
 
-def _in_range() -> NDArray[np.bool_]:
-    """(9, 8) actions in range at each step; all once the composition is complete."""
-    rows = np.arange(N_ACTIONS) < DIGIT_LIMITS[:, None]
-    return np.vstack([rows, np.ones((1, N_ACTIONS), dtype=bool)])
-
-
-def _by_code(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """(72,) values of elements by the pair code of their row and group; 0 for no element."""
-    table = np.zeros(N_PAIR_CODES, dtype=np.uint64)
-    table[PAIR_CODE_OF_ELEMENT] = values
-    return table
-
-
-def _scaled_by_code() -> NDArray[np.uint64]:
-    """(72,) the two scaled digits of a pair code, as 64 bits."""
-    row, group = np.meshgrid(np.arange(N_ROWS + 1), np.arange(N_GROUPS + 1), indexing="ij")
-    pair = np.stack([row.ravel(), group.ravel()], axis=-1).astype(np.int8)
-    table = np.zeros(N_PAIR_CODES, dtype=np.uint64)
-    scaled = scale(np.tile(pair, N_SITES))[:, :2]
-    table[8 * pair[:, 1] + pair[:, 0]] = np.ascontiguousarray(scaled).view(np.uint64).ravel()
-    return table
-
-
-# Rows of eight bools travel as one 64-bit number: one look-up a state instead of eight.
-_IN_RANGE: Final = _in_range()
-_DIGIT_OF_CHOICE: Final = (_IN_RANGE * np.arange(1, N_ACTIONS + 1)).astype(np.int8).ravel()
-_IN_RANGE_64: Final = _IN_RANGE.view(np.uint64).ravel()
-_BITS_64: Final = np.ascontiguousarray(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-).view(np.uint64)
-# Element at row r, group g = bit 8 (r - 1) + g - 1, so that a row is a byte.
-_ELEMENT_BIT: Final = np.uint64(1) << (8 * (ROWS - 1) + GROUPS - 1).astype(np.uint64)
-_ALL_ELEMENTS: Final = np.bitwise_or.reduce(_ELEMENT_BIT)
-_BIT_OF_CODE: Final = _by_code(_ELEMENT_BIT)
-_SCALED_OF_CODE: Final = _scaled_by_code()
-
-
 def check_masking(masking: object) -> Masking:
     """Return `masking` if it is a known way to mask.
 
@@ -122,130 +74,56 @@ def check_masking(masking: object) -> Masking:
 
 
 def initial_digits(n: int) -> NDArray[np.int8]:
-    """(n, 8) zeros: every choice open."""
+    """(n, 8) zeros: every digit unset."""
     return np.zeros((n, N_STEPS), dtype=np.int8)
-
-
-def steps_taken(digits: NDArray[np.int8]) -> NDArray[np.int64]:
-    """(n,) number of digits set."""
-    steps: NDArray[np.int64] = np.count_nonzero(digits, axis=1)
-    return steps
 
 
 def observe(digits: NDArray[np.int8], target_class: ArrayLike | None = None) -> NDArray[np.float32]:
     """What an agent sees of valid digits: eq. 1, without the checks of `elpa_env.scale`.
 
     Args:
-        digits: (n, 8) states, contiguous.
+        digits: (n, 8) states.
         target_class: (n,) or one for all, 1..10, where the observation names the class of the episode.
 
     Returns:
         (n, 8), or (n, 18) with the class one-hot behind the digits.
     """
-    scaled = _SCALED_OF_CODE.take(pair_codes(digits)).view(np.float32)
+    scaled = states.observe(states.encode(digits))
     if target_class is None:
         return scaled
     return np.concatenate([scaled, one_hot(np.broadcast_to(target_class, len(digits)))], axis=1)
 
 
-def action_masks(
-    digits: NDArray[np.int8],
-    masking: Masking = "digits",
-    *,
-    step: NDArray[np.int64] | int | None = None,
-) -> NDArray[np.bool_]:
+def action_masks(digits: NDArray[np.int8], masking: Masking = "digits") -> NDArray[np.bool_]:
     """(n, 8) True where an action is allowed.
 
     Args:
         digits: (n, 8) states, complete ones included.
         masking: "digits" forbids rows and groups out of range; "composition" allows an action only
             if at least one composition of four different elements can still follow.
-        step: (n,) digits set, for callers that know it; one number where it is the same for all.
 
     A finished composition allows every action, and no state that allowed actions lead to has an empty
     mask.
     """
-    if masking == "digits" and isinstance(step, int):
-        return np.full(len(digits), _IN_RANGE_64[step]).view(bool).reshape(-1, N_ACTIONS)
-    if step is None or isinstance(step, int):
-        step = steps_taken(digits)
-    masks = _IN_RANGE_64.take(step)
-    if masking == "composition":
-        used = np.bitwise_or.reduce(_BIT_OF_CODE.take(pair_codes(digits)), axis=1)
-        free = (_ALL_ELEMENTS & ~used).view(np.uint8).reshape(-1, 8)
-        places = np.arange(len(free))
-        row = digits[places, np.maximum(step - 1, 0)]
-        groups = _BITS_64.take(free[places, np.maximum(row, 1) - 1])
-        rows = (free != 0).view(np.uint64).ravel()
-        masks = np.where(step == N_STEPS, masks, np.where(step % 2 == 1, groups, rows))
-    return masks.view(bool).reshape(-1, N_ACTIONS)
+    return states.action_masks(states.encode(digits), composition=masking == "composition")
 
 
 def apply_actions(
-    digits: NDArray[np.int8],
-    actions: NDArray[np.integer[Any]],
-    *,
-    step: NDArray[np.int64] | int | None = None,
-    masks: NDArray[np.bool_] | None = None,
+    digits: NDArray[np.int8], actions: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """Make one choice each.
 
     Args:
         digits: (n, 8) unfinished states.
         actions: (n,) 0..7.
-        step: (n,) digits set, for callers that know it; one number where it is the same for all.
-        masks: (n, 8) True where an action is allowed, of `action_masks`; by default what is in range.
 
     Returns:
-        (n, 8) the digits after it, and (n,) whether the action was allowed; one that was not
-        changes nothing and ends the episode.
+        (n, 8) the digits after it, and (n,) whether the action was in range; one that was not changes
+        nothing and ends the episode.
     """
-    step = steps_taken(digits) if step is None else step
-    digit = _DIGIT_OF_CHOICE.take(step * N_ACTIONS + actions)
-    if masks is not None:
-        digit *= masks.reshape(-1).take(np.arange(0, digits.size, N_STEPS) + actions)
-    after = digits.copy()
-    if isinstance(step, int):
-        after[:, step] = digit
-        return after, digit > 0
-    after.reshape(-1)[np.arange(0, digits.size, N_STEPS) + step] = digit
-    return after, digit > 0
-
-
-def scaled_entries(actions: NDArray[np.integer[Any]], step: NDArray[np.int64] | int) -> NDArray[np.float32]:
-    """(n,) what `observe` shows of (n,) actions once they are made; 0.0 of one out of range."""
-    return _entries().take(step * N_ACTIONS + actions)
-
-
-@functools.cache
-def _entries() -> NDArray[np.float32]:
-    """(64,) what `apply_actions` and `observe` make of every step and action."""
-    step, actions = np.divmod(np.arange(N_STEPS * N_ACTIONS), N_ACTIONS)
-    before = (np.arange(N_STEPS) < step[:, None]).astype(np.int8)
-    after, _ = apply_actions(before, actions, step=step)
-    return observe(after)[np.arange(len(step)), step]
-
-
-class Tables(NamedTuple):
-    """What the batched functions say of every step and action, for going one state at a time.
-
-    Attributes:
-        legal: [step][action] whether the action is in range.
-        scaled: [step][action] the entry that it sets in the observation.
-        masks: [step] (8,) int8 "digits" mask.
-    """
-
-    legal: list[list[bool]]
-    scaled: list[list[float]]
-    masks: tuple[NDArray[np.int8], ...]
-
-
-def tables() -> Tables:
-    """Ask the batched functions once for every step and action."""
-    states = np.tri(N_STEPS + 1, N_STEPS, -1, dtype=np.int8)
-    masks = action_masks(states)
-    scaled = _entries().reshape(N_STEPS, N_ACTIONS)
-    return Tables(masks[:N_STEPS].tolist(), scaled.tolist(), tuple(masks.view(np.int8)))
+    state = states.encode(digits)
+    state, legal = states.advance(state, states.first_actions(state) + actions)
+    return states.decode(state), legal
 
 
 def sparse_reward(
@@ -256,7 +134,7 @@ def sparse_reward(
 
 
 def finish(
-    digits: NDArray[np.int8],
+    index: NDArray[np.int64],
     target_class: NDArray[np.int8] | int,
     energy_model: EnergyModel,
     reward: Reward | None = None,
@@ -264,33 +142,43 @@ def finish(
     """Judge finished episodes.
 
     Args:
-        digits: (n, 8); a digit 0 says that the episode ended early, by an action out of range.
+        index: (n,) compositions; -1 = an episode that made none.
         target_class: (n,) or one for all, 1..10.
         energy_model: called once, with the atomic numbers of all that are real compositions.
         reward: eq. 12 by default; one of one's own is asked about real compositions alone, the rest
             earn -1.
 
     Raises:
-        InputError: the energy model or the reward fails, or returns the wrong shape or NaN.
+        InputError: the energy model or the reward fails, or what it returns is not one number each that
+            float32 can hold.
     """
-    index = known_digits_to_index(digits)
-    real = np.flatnonzero(index >= 0)
-    energy = np.full(len(index), np.nan, dtype=np.float32)
-    energy_class = np.zeros(len(index), dtype=np.int8)
-    numbers = index_to_numbers(index.take(real))
     if isinstance(energy_model, Landscape):
-        energy[real] = energy_model.energy(index.take(real))
-        energy_class[real] = energy_model.energy_class(index.take(real))
-    elif len(real):
-        energy[real] = _ask("energy_model", energy_model, "eV/atom", numbers)
-        energy_class[real] = energy_to_class(energy.take(real))
+        energy, energy_class = energy_model.energy(index), energy_model.energy_class(index)
+    else:
+        energy, energy_class = _ask_energies(index, energy_model)
     if reward is None:
         return Outcome(index, energy, energy_class, sparse_reward(energy_class, target_class))
+    targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)
     earned = np.full(len(index), FAILURE)
-    if len(real):
-        targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)[real]
-        earned[real] = _ask("reward", reward, "numbers", numbers, energy[real], energy_class[real], targets)
+    if len(real := np.flatnonzero(index >= 0)):
+        numbers = index_to_numbers(index[real])
+        earned[real] = _ask(
+            "reward", reward, "numbers", numbers, energy[real], energy_class[real], targets[real]
+        )
     return Outcome(index, energy, energy_class, earned)
+
+
+def _ask_energies(
+    index: NDArray[np.int64], energy_model: EnergyModel
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Energies (n,) in eV/atom and energy classes (n,); NaN and 0 where there is no composition."""
+    energy = np.full(len(index), np.nan, dtype=np.float32)
+    energy_class = np.zeros(len(index), dtype=np.int8)
+    if len(real := np.flatnonzero(index >= 0)):
+        numbers = index_to_numbers(index[real])
+        energy[real] = _ask("energy_model", energy_model, "eV/atom", numbers)
+        energy_class[real] = energy_to_class(energy[real])
+    return energy, energy_class
 
 
 def _ask(

@@ -1,4 +1,4 @@
-"""The one interface of everything that generates compositions, and draws from a stated distribution."""
+"""The one interface of everything that generates compositions, and all drawing from a stated distribution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
 from elpa_env.rules import initial_digits
-from elpa_env.space import index_to_digits
+from elpa_env.space import (
+    N_TABLE,
+    composition_mask,
+    compound_mask,
+    index_to_digits,
+    mirrored,
+    swap_ab,
+)
 
+MIN_VALID: Final = 1e-9
+"""Share of real compositions below which what a stated distribution holds of them may be rounding alone."""
 _ROUNDING: Final = 1e-9
-
+"""What a sum may lack to 1 and still be 1."""
+_EXCESS: Final = 1e-6
+"""What a sum may exceed 1 by, in single precision."""
+MAX_DRAWS: Final = 10**15
+"""Candidates that can be counted without loss."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with what is done and what there is to do."""
@@ -109,33 +122,12 @@ class ExactSampler(Sampler, Protocol):
         ...
 
 
-def unique_sample(distribution: NDArray[np.float64], n: int, *, seed: int | None = None) -> NDArray[np.int64]:
-    """Draw different compositions in the order in which independent draws would first show them.
-
-    Each is drawn in proportion to its probability among those not yet drawn. All at once, these are the
-    n smallest of E / p with E exponential of mean 1, one for each composition: the keys of Efraimidis
-    and Spirakis (Inf. Process. Lett. 2006, 97, 181), or the Gumbel top-n (Kool et al. 2019, arXiv
-    1903.06059) by another name.
-
-    Args:
-        distribution: (39^4,) probability of every entry of the composition table, up to a factor.
-        n: how many, at most the entries of positive probability.
-        seed: same seed, same compositions.
-
-    Returns:
-        (n,) index.
-
-    Raises:
-        InputError: `n` is not positive, or fewer than `n` entries have a positive probability.
-    """
+def check_n_samples(n: int, *, most: int = MAX_DRAWS) -> None:
+    """Raise InputError unless `n` samples can be drawn and counted."""
     if n < 1:
         raise InputError(f"the number of samples must be at least 1, got {n}")
-    places = np.flatnonzero(distribution > 0)
-    if n > len(places):
-        raise InputError(f"only {len(places):,} compositions can be drawn, {n:,} different ones are wanted")
-    keys = np.log(np.random.default_rng(seed).exponential(size=len(places))) - np.log(distribution[places])
-    first = np.argpartition(keys, n - 1)[:n]
-    return places[first[np.argsort(keys[first])]]
+    if n > most:
+        raise InputError(f"the number of samples must be at most {most:,}, got {n:,}")
 
 
 def sample_distribution(
@@ -144,24 +136,146 @@ def sample_distribution(
     """Draw candidates from a stated distribution.
 
     Args:
-        distribution: (39^4,) probability of every entry of the composition table. What its sum lacks
-            to 1 is the share of candidates that are no composition.
+        distribution: (39^4,) probability of every entry of the composition table, those that repeat an
+            element included. What its sum lacks to 1 is the share of further candidates that are no
+            composition.
         n: how many.
         seed: same seed, same candidates.
 
     Returns:
-        (n, 8) digits. A candidate that is no composition comes with every digit open, since the
+        (n, 8) digits. A candidate that is no entry of the table comes with every digit open, since the
         distribution does not say which of the impossible ones it was.
+
+    Raises:
+        InputError: it is no distribution, see `check_distribution`.
     """
-    cumulative = np.cumsum(distribution)
-    total = cumulative[-1]
-    uniform = np.random.default_rng(seed).random(n)
-    if total > 1 - _ROUNDING:
-        uniform *= total
-    index = np.searchsorted(cumulative, uniform, side="right")
-    real = index < len(cumulative)
-    if real.all():
-        return index_to_digits(index)
+    places, p = _support(distribution)
+    lacking = 1 - p.sum()
+    if lacking > _ROUNDING:
+        places, p = np.append(places, -1), np.append(p, lacking)
+    index = places[_draw(p, n, np.random.default_rng(seed))]
     digits = initial_digits(n)
-    digits[real] = index_to_digits(index[real])
+    digits[index >= 0] = index_to_digits(index[index >= 0])
     return digits
+
+
+def count_draws(
+    distribution: NDArray[np.float64],
+    n_valid: int,
+    *,
+    seed: int | None = None,
+    keep: int = 0,
+    name: str = "the distribution",
+) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
+    """Draw candidates until `n_valid` are real compositions, and count them all at once.
+
+    It takes the same time for any `n_valid`: the first `keep` are drawn one by one, the counts of the others
+    as one multinomial variate, the candidates that are no composition as a negative binomial one.
+
+    Args:
+        distribution: (39^4,) as of `sample_distribution`; what repeats an element is no composition.
+        n_valid: how many, at least 1.
+        seed: same seed, same draws.
+        keep: how many to return, at most `n_valid`.
+        name: whose distribution it is, for the message.
+
+    Returns:
+        (39^4,) how often each composition was drawn, the candidates that this took, and the index of the
+        first `keep` in the order drawn.
+
+    Raises:
+        InputError: it is no distribution or holds next to no real composition, or the candidates are too
+            many to count.
+    """
+    places, p = _support(distribution, real=True)
+    valid = min(float(p.sum()), 1.0)
+    if valid < MIN_VALID:
+        raise InputError(f"{name} makes too few real compositions: a share of {valid:.1g} of what it draws")
+    check_n_samples(n_valid, most=int(MAX_DRAWS * valid))
+    p /= p.sum()
+    one_by_one, at_once = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+    kept = places[_draw(p, min(keep, n_valid), one_by_one)]
+    counts = np.bincount(kept, minlength=N_TABLE)
+    counts[places] += at_once.multinomial(n_valid - len(kept), p)
+    if valid > 1 - _ROUNDING:
+        return counts, n_valid, kept
+    return counts, n_valid + int(at_once.negative_binomial(n_valid, valid)), kept
+
+
+def unique_sample(
+    distribution: NDArray[np.float64],
+    n: int,
+    *,
+    seed: int | None = None,
+    exclude: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Draw different compounds in the order in which independent draws would first show them.
+
+    Each is drawn in proportion to its probability among those not yet drawn. All at once, compositions in
+    that order are those of the smallest E / p with E exponential of mean 1, one for each composition: the
+    keys of Efraimidis and Spirakis (Inf. Process. Lett. 2006, 97, 181), or the Gumbel top-n (Kool et al.
+    2019, arXiv 1903.06059) by another name. Of the two A/B orders of a compound the one that comes first is
+    kept: the smaller of their keys is again such a key, of the sum of their probabilities.
+
+    Args:
+        distribution: (39^4,) as of `sample_distribution`.
+        n: how many, at most the compounds of positive probability.
+        seed: same seed, same compounds.
+        exclude: (k,) compositions; their compounds are left out, and all others come in the order in which
+            they would come without.
+
+    Returns:
+        (n,) index, each of a compound of its own, in the A/B order that was drawn.
+
+    Raises:
+        InputError: it is no distribution, `n` is not positive, or there are fewer than `n` to draw.
+    """
+    check_n_samples(n)
+    places, p = _support(distribution, real=True)
+    keys = np.full(N_TABLE, np.inf)
+    keys[places] = np.log(np.random.default_rng(seed).exponential(size=len(places))) - np.log(p)
+    if exclude is not None:
+        keys[exclude] = keys[swap_ab(exclude)] = np.inf
+    other = mirrored(keys)
+    first = np.flatnonzero(np.isfinite(keys) & ((keys < other) | (compound_mask() & (keys == other))))
+    if n > len(first):
+        besides = "" if exclude is None else " besides those left out"
+        raise InputError(
+            f"only {len(first):,} compounds{besides} can be drawn, {n:,} different ones are wanted"
+        )
+    chosen = first[np.argpartition(keys[first], n - 1)[:n]]
+    return chosen[np.argsort(keys[chosen])]
+
+
+def check_distribution(distribution: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(39^4,) float64 of what is a distribution over the entries of the composition table.
+
+    Raises:
+        InputError: another shape, a probability that is negative or no number, or a sum above 1.
+    """
+    p = np.asarray(distribution, dtype=np.float64)
+    if p.shape != (N_TABLE,):
+        raise InputError(f"a distribution must have shape ({N_TABLE},), got {p.shape}")
+    total, least = float(p.sum()), float(p.min())
+    if not least >= 0:  # NaN fails every comparison
+        raise InputError(f"probabilities must be at least 0, got {least:.3g}")
+    if total > 1 + _EXCESS:
+        raise InputError(f"probabilities must sum to at most 1, got {total:.6g}: divide them by their sum")
+    return p
+
+
+def _support(
+    distribution: NDArray[np.float64], *, real: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Entries of positive probability, and these; with `real` those that are compositions alone."""
+    p = check_distribution(distribution)
+    places = np.flatnonzero((p > 0) & composition_mask() if real else p > 0)
+    return places, p[places]
+
+
+def _draw(p: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(n,) positions in (k,) positive weights, drawn in proportion to these."""
+    cumulative = np.cumsum(p)
+    # without the last, so that no rounding leads beyond it
+    drawn: NDArray[np.int64] = np.searchsorted(cumulative[:-1], rng.random(n) * cumulative[-1], side="right")
+    return drawn

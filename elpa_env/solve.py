@@ -19,9 +19,9 @@ from elpa_env.errors import InputError, check_choice
 from elpa_env.rules import N_ACTIONS, Masking, check_masking, steps_taken
 from elpa_env.sampler import Access, sample_distribution
 from elpa_env.space import N_COMPOSITIONS, N_STEPS
+from elpa_env.states import WIDTHS
 from elpa_env.tree import (
     SIZES,
-    WIDTHS,
     EnergyClasses,
     digits_to_codes,
     leaf_rewards,

@@ -49,6 +49,7 @@ N_COMPOSITIONS: Final = 39 * 38 * 37 * 36
 
 DIGIT_LIMITS: Final[NDArray[np.int8]] = np.array([N_ROWS, N_GROUPS] * N_SITES, dtype=np.int8)
 """(8,) largest digit at each step."""
+_FLOAT_LIMITS: Final = DIGIT_LIMITS.astype(np.float32)
 
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
 
@@ -158,10 +159,15 @@ def decode(vectors: ArrayLike) -> NDArray[np.int8]:
     array = np.asarray(vectors, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != N_STEPS:
         raise InputError(f"vectors must have shape (n, {N_STEPS}), got {array.shape}")
-    if np.isnan(array).any():
+    places = array + np.float32(1)
+    places *= _FLOAT_LIMITS / 2
+    places += np.float32(0.5)
+    np.minimum(places, _FLOAT_LIMITS, out=places)
+    np.maximum(places, np.float32(1), out=places)
+    if np.isnan(places.sum()):
         raise InputError("vectors must be numbers, got NaN: the model that made them has diverged")
-    limits = DIGIT_LIMITS.astype(np.float32)
-    return np.clip(np.rint((array + 1) * (limits / 2) + 0.5), 1, limits).astype(np.int8)
+    np.rint(places, out=places)
+    return places.astype(np.int8)
 
 
 def unscale(scaled: ArrayLike) -> NDArray[np.int8]:
@@ -276,6 +282,15 @@ def swap_ab(index: ArrayLike) -> NDArray[np.int64]:
 def mirrored(table: NDArray[Any]) -> NDArray[Any]:
     """(39^4,) values of every table entry's A/B mirror image."""
     return table.reshape(TABLE_SHAPE).swapaxes(0, 1).ravel()
+
+
+@functools.cache
+def compound_mask() -> NDArray[np.bool_]:
+    """(39^4,) True at one composition of every compound, that of the smaller index; 987,012 are."""
+    a, b = np.ogrid[:N_ELEMENTS, :N_ELEMENTS]
+    mask: NDArray[np.bool_] = (a < b).repeat(N_ELEMENTS**2) & composition_mask()
+    mask.setflags(write=False)
+    return mask
 
 
 def index_to_compound(index: ArrayLike) -> NDArray[np.int64]:

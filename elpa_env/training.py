@@ -157,8 +157,8 @@ def load_training_set(
     Args:
         data: "landscape": the embedded set, drawn from the landscape with the DFT table's size and
             class counts; "dft": the DFT table, from the folder that ``ELPA_DATA_DIR`` names or the
-            user's cache; else the path of a .csv or .pkl file of the same form, or of a folder that
-            holds the DFT table.
+            user's cache; else the path of a .csv file (`elpa_env.dft.CSV_COLUMNS`), of the published
+            pickle, or of a folder that holds the DFT table.
         augment: add the missing A/B swaps.
         subset: rows to draw at random, counted after augmentation.
         seed: of that draw.

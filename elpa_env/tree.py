@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
-from elpa_env.rules import N_ACTIONS, Masking, action_masks, sparse_reward
-from elpa_env.space import DIGIT_LIMITS, N_STEPS, N_TABLE, digits_to_index
+from elpa_env.rules import Masking, action_masks, sparse_reward
+from elpa_env.space import N_STEPS, N_TABLE, digits_to_index
+from elpa_env.states import N_ACTIONS, WIDTHS
 
 
 class EnergyClasses(Protocol):
@@ -33,8 +34,6 @@ class EnergyClasses(Protocol):
 LevelPolicy = Callable[[int, NDArray[np.int8]], NDArray[np.floating]]
 """Action probabilities (m, 8) of states at a step, given the step and their digits (m, 8)."""
 
-WIDTHS: Final[tuple[int, ...]] = tuple(int(limit) for limit in DIGIT_LIMITS)
-"""Actions in range at each of the eight steps."""
 SIZES: Final[tuple[int, ...]] = tuple(int(np.prod(WIDTHS[:step])) for step in range(N_STEPS + 1))
 """States at steps 0..7, then the leaves."""
 N_INNER: Final = sum(SIZES[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -11,10 +11,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from elpa_env import rules
+from elpa_env import rules, states
+from elpa_env.classes import one_hot
 from elpa_env.env import ElpasoliteEnv, Settings, render_state
 from elpa_env.errors import InputError, check_choice
 from elpa_env.landscape import EnergyModel
+from elpa_env.late import LateInfo
 from elpa_env.rules import Masking, Outcome, Reward
 from elpa_env.space import N_SITES, N_STEPS, index_to_formula, index_to_numbers
 
@@ -66,14 +68,15 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self.env_queries = np.zeros(num_envs, dtype=np.int64)
         self._key = np.zeros(num_envs, dtype=np.uint64)
         self._episode = np.zeros(num_envs, dtype=np.uint64)
-        self._target = np.ones(num_envs, dtype=np.int8)
-        self._digits = rules.initial_digits(num_envs)
-        self._step = np.zeros(num_envs, dtype=np.int64)
-        self._common: int | None = 0  # the step, where all are at the same; `_step` is then behind
-        self._observation = self.settings.observe(self._digits, self._target)
-        width = self._observation.shape[1]
-        self._first_entry = np.arange(0, num_envs * width, width)
-        self._ended = np.ones(num_envs, dtype=bool)
+        self._target = np.full(num_envs, self.settings.target_class or 1, dtype=np.int8)
+        self._state = np.full(num_envs, states.START)
+        self._step: int | None = None  # of all episodes, where they are at the same one
+        self._first = states.first_actions(self._state)
+        self._masks = states.composition_masks(self._state) if masking == "composition" else None
+        self._first_action = np.arange(0, num_envs * rules.N_ACTIONS, rules.N_ACTIONS)
+        # Up to date where all episodes are at the same step; the class of the episode is always.
+        self._observation = self.settings.observe(self._state, self._target)
+        self._over = np.arange(num_envs)
         self._outcomes: list[Outcome | None] = [None] * num_envs if render_mode else []
 
     @property
@@ -122,7 +125,8 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             raise InputError(f"seeds must not be negative, got {seeds}")
         self._key[seeded] = [s % (1 << 64) for s, m in zip(seeds, mask, strict=True) if s is not None and m]
         self._episode[seeded] = 0
-        self._restart(mask)
+        self._over = self._over[~mask[self._over]]
+        self._restart(np.flatnonzero(mask), states.START)
         return self._observe(), self._infos()
 
     def step(
@@ -138,36 +142,32 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             ResetNeeded: an episode is over.
         """
         action = self._checked(actions)
-        restarting = self._ended
-        if restarting.any():
-            if self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._episode.all():
-                raise ResetNeeded(
-                    f"{int(restarting.sum())} of {self.num_envs} episodes are over: call reset() first"
-                )
-            self._restart(restarting)
-        legal = restarting if restarting.all() else self._choose(action, restarting)
-        complete = np.full(self.num_envs, self._common_or_step() == N_STEPS)
-        self._ended = ended = complete | ~(legal | restarting)
-        rewards = np.zeros(self.num_envs)
-        infos: dict[str, Any] = {}
-        if ended.any():
-            rewards[ended] = rules.FAILURE
-            which = np.flatnonzero(complete)
-            outcome = self.settings.finish(_rows(self._digits, which), self._target.take(which))
-            rewards[which] = outcome.reward
-            self.env_queries[which] += outcome.index >= 0
-            infos = self._final_infos(which, outcome, rewards)
-            self._remember(which, outcome)
-            if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                infos = self._finals(infos)
-                self._restart(ended)
-        infos.update(self._infos())
-        truncated = np.zeros(self.num_envs, dtype=bool)
-        return self._observe(), rewards, ended.copy(), truncated, infos
+        if len(self._over) == 0:
+            ended = self._choose(action)
+        elif self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._episode.all():
+            raise ResetNeeded(f"{len(self._over)} of {self.num_envs} episodes are over: call reset() first")
+        elif len(self._over) == self.num_envs:
+            self._restart(self._over, states.START)
+            ended = np.zeros(self.num_envs, dtype=bool)
+        else:
+            self._restart(self._over, states.OVER)
+            ended = self._choose(action)
+        self._over = np.flatnonzero(ended)
+        rewards, truncated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        if len(self._over) == 0:
+            return self._observe(), rewards, ended, truncated, self._infos()
+        endings = self._finish()
+        rewards[self._over] = endings.outcome.reward
+        gained = endings.infos
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            self._restart(self._over, states.START)
+            self._over = self._over[:0]
+            gained = endings.of_the_same_step
+        return self._observe(), rewards, ended, truncated, LateInfo(self._infos(), gained)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, 8) True where an action is allowed."""
-        return rules.action_masks(self._digits, self.settings.masking, step=self._common_or_step())
+        return states.range_masks(self._first) if self._masks is None else self._masks.copy()
 
     def render(self) -> tuple[Any, ...] | None:
         """One text or picture an episode, as `render_mode` says."""
@@ -175,38 +175,56 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             return None
         masks = self.action_masks()
         return tuple(
-            render_state(self.render_mode, self._digits[i], masks[i], self._outcomes[i], int(self._target[i]))
+            render_state(
+                self.render_mode, int(self._state[i]), masks[i], self._outcomes[i], int(self._target[i])
+            )
             for i in range(self.num_envs)
         )
 
-    def _choose(self, action: NDArray[np.int64], restarting: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Make one choice in every episode but those that restart.
+    def _choose(self, action: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Make one choice in every episode.
 
         Returns:
-            (num_envs,) whether the action was in range; False where the episode restarts.
+            (num_envs,) whether the episode ends with it.
         """
-        if restarting.any():
-            # out of range in the first step, this action changes nothing
-            action = np.where(restarting, rules.N_ACTIONS - 1, action)
-        step = self._common_or_step()
-        if isinstance(step, int):
-            self._observation[:, step] = rules.scaled_entries(action, step)
+        allowed = None
+        if self._masks is not None:
+            allowed = self._masks.reshape(-1).take(self._first_action + action)
+        step = self._step
+        if step is not None and (action.max() < states.WIDTHS[step] if allowed is None else allowed.all()):
+            self._state, self._observation[:, step] = states.advance_together(self._state, step, action)
+            self._first += rules.N_ACTIONS
+            self._step = step + 1
+            ended = np.full(self.num_envs, self._step == N_STEPS)
         else:
-            self._observation.reshape(-1)[self._first_entry + step] = rules.scaled_entries(action, step)
-        masks = None if self.settings.masking == "digits" else self.action_masks()
-        if masks is not None:
-            masks[restarting] = False
-        self._digits, legal = rules.apply_actions(self._digits, action, step=step, masks=masks)
-        if masks is not None:
-            self._observation[~legal] = self.settings.observe(self._digits[~legal], self._target[~legal])
-        self._common = step + 1 if isinstance(step, int) and legal.all() else None
-        if self._common is None:
-            self._step = step + legal
-        return legal
+            self._state, legal = states.advance(self._state, self._first + action, allowed)
+            self._first = states.first_actions(self._state)
+            self._step = None
+            ended = (self._first == states.COMPLETE) | ~legal
+        if self._masks is not None:
+            self._masks = states.composition_masks(self._state)
+        return ended
 
-    def _common_or_step(self) -> int | NDArray[np.int64]:
-        """Digits set: one number where it is the same for all, else (num_envs,)."""
-        return self._step if self._common is None else self._common
+    def _observe(self) -> NDArray[np.float32]:
+        """(num_envs, 8 or 18) a fresh array."""
+        if self._step is not None:
+            return self._observation.copy()
+        scaled = states.observe(self._state)
+        if self.settings.target_class is not None:
+            return scaled
+        observation = self._observation.copy()
+        observation[:, :N_STEPS] = scaled
+        return observation
+
+    def _finish(self) -> _Endings:
+        """Judge the episodes that are over."""
+        over = self._over
+        state, target = self._state.take(over), self._target.take(over)
+        outcome = self.settings.finish(state, target)
+        self.env_queries[over] = queries = self.env_queries.take(over) + (outcome.index >= 0)
+        for row, i in enumerate(over if self._outcomes else ()):
+            self._outcomes[i] = outcome.row(row)
+        return _Endings(self.settings, self.num_envs, over, state, target, outcome, queries)
 
     def _checked(self, actions: ArrayLike) -> NDArray[np.int64]:
         action = np.asarray(actions)
@@ -221,88 +239,78 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             raise InputError(f"actions must be 0..{rules.N_ACTIONS - 1}, got {bad}")
         return action
 
-    def _restart(self, mask: NDArray[np.bool_]) -> None:
-        """Start the episodes of `mask` anew."""
-        which: NDArray[np.int64] | slice = slice(None) if mask.all() else np.flatnonzero(mask)
-        if isinstance(which, slice):
-            self._common = 0
-        else:
-            self._step = np.where(mask, 0, self._common_or_step())
-            self._common = None
-        self._digits.view(np.uint64)[which] = 0
-        self._observation[which, :N_STEPS] = 0
-        if self.settings.target_class is None or not self._episode.all():
-            self._target[which] = self.settings.targets(self._key[which], self._episode[which])
-            self._observation[which] = self.settings.observe(self._digits[which], self._target[which])
-        self._episode += mask
-        self._ended = self._ended & ~mask
-        for i in np.flatnonzero(mask) if self._outcomes else ():
+    def _restart(self, which: NDArray[np.int64], state: int) -> None:
+        """Start (m,) episodes anew: from `states.START` now, or from `states.OVER` with the next action."""
+        everyone = len(which) == self.num_envs
+        places = slice(None) if everyone else which
+        self._state[places] = state
+        self._first[places] = states.first_actions(np.array([state]))
+        self._step = 0 if everyone else None
+        if everyone:
+            self._observation[:, :N_STEPS] = 0
+        if self._masks is not None:
+            self._masks[places] = states.composition_masks(np.array([state]))
+        if self.settings.target_class is None:
+            target = self.settings.targets(self._key[places], self._episode[places])
+            self._target[places], self._observation[places, N_STEPS:] = target, one_hot(target)
+        self._episode[places] += np.uint64(1)
+        for i in which if self._outcomes else ():
             self._outcomes[i] = None
-
-    def _observe(self) -> NDArray[np.float32]:
-        return self._observation.copy()
 
     def _infos(self) -> dict[str, Any]:
         """What every `info` holds."""
         masks = self.action_masks().view(np.int8)
         return {"action_mask": masks, "_action_mask": np.ones(self.num_envs, dtype=bool)}
 
-    def _final_infos(
-        self, complete: NDArray[np.int64], outcome: Outcome, rewards: NDArray[np.float64]
-    ) -> dict[str, Any]:
-        """What `info` gains for the episodes that end, in arrays of all `num_envs`.
 
-        Args:
-            complete: (m,) episodes with a composition to judge; the others ended early.
-            outcome: of those m.
-            rewards: (num_envs,).
-        """
-        ended, n = self._ended.copy(), self.num_envs
+class _Endings(NamedTuple):
+    """What `over`, (m,) of `num_envs` episodes, ended with."""
+
+    settings: Settings
+    num_envs: int
+    over: NDArray[np.int64]
+    state: NDArray[np.int64]
+    target: NDArray[np.int8]
+    outcome: Outcome
+    queries: NDArray[np.int64]
+
+    def infos(self) -> dict[str, Any]:
+        """What `info` gains, in arrays of all `num_envs`."""
+        outcome = self.outcome
         real = np.flatnonzero(outcome.index >= 0)
-        places, index = complete.take(real), outcome.index.take(real)
-        formula = np.empty(n, dtype=object)
-        formula[ended] = ""
-        formula[places] = index_to_formula(index)
-        numbers = np.zeros(n, dtype=np.uint64)
-        numbers[places] = index_to_numbers(index).view(np.uint64).ravel()
-        energy = np.where(ended, np.nan, 0.0)
-        energy[places] = outcome.energy.take(real)
-        energy_class = np.zeros(n, dtype=np.int64)
-        energy_class[complete] = outcome.energy_class
-        infos: dict[str, Any] = {
-            "is_success": rewards > 0,
+        index = outcome.index.take(real)
+        formula = np.full(len(self.over), "", dtype=object)
+        formula[real] = index_to_formula(index)
+        numbers = np.zeros((len(self.over), N_SITES), dtype=np.int16)
+        numbers[real] = index_to_numbers(index)
+        values = {
+            "is_success": outcome.reward > 0,
             "formula": formula,
-            "numbers": numbers.view(np.int16).reshape(-1, N_SITES),
-            "energy": energy,
-            "energy_class": energy_class,
-            "n_queries": np.where(ended, self.env_queries, 0),
+            "numbers": numbers,
+            "energy": outcome.energy.astype(np.float64),
+            "energy_class": outcome.energy_class.astype(np.int64),
+            "n_queries": self.queries,
         }
-        return infos | {f"_{key}": ended for key in infos}
+        return self._spread(values)
 
-    def _finals(self, infos: dict[str, Any]) -> dict[str, Any]:
+    def of_the_same_step(self) -> dict[str, Any]:
         """Gymnasium's form of what an episode ended with, beside the start of the next."""
-        ended = self._ended.copy()
-        observation, masks = self._observe(), self.action_masks().view(np.int8)
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(ended):
-            final_obs[i] = observation[i]
-        final_mask = np.where(ended[:, None], masks, np.int8(0))
-        return {
-            "final_obs": final_obs,
-            "_final_obs": ended,
-            "final_info": {**infos, "action_mask": final_mask, "_action_mask": ended},
-            "_final_info": ended,
+        masks = states.action_masks(self.state, composition=self.settings.masking == "composition")
+        observation = self.settings.observe(self.state, self.target)
+        rows = np.fromiter(observation, dtype=object, count=len(self.over))
+        final_info = self._spread({"action_mask": masks.view(np.int8)}) | self.infos()
+        return self._spread({"final_obs": rows}) | {
+            "final_info": final_info,
+            "_final_info": final_info["_action_mask"],
         }
 
-    def _remember(self, complete: NDArray[np.int64], outcome: Outcome) -> None:
-        """Keep outcomes for `render`."""
-        if self._outcomes:
-            for i in np.flatnonzero(self._ended):
-                self._outcomes[i] = rules.NO_COMPOSITION
-            for row, i in enumerate(complete):
-                self._outcomes[i] = outcome.row(row)
-
-
-def _rows(digits: NDArray[np.int8], which: NDArray[np.int64]) -> NDArray[np.int8]:
-    """(m, 8) rows of (n, 8) digits, each moved as one number."""
-    return digits.view(np.uint64).take(which).view(np.int8).reshape(-1, N_STEPS)
+    def _spread(self, values: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        """Arrays of all `num_envs`, zero or None where no episode ended, and which these are."""
+        ended = np.zeros(self.num_envs, dtype=bool)
+        ended[self.over] = True
+        infos: dict[str, Any] = {}
+        for key, value in values.items():
+            shape = (self.num_envs, *value.shape[1:])
+            infos[key] = np.empty(shape, object) if value.dtype == object else np.zeros(shape, value.dtype)
+            infos[key][self.over] = value
+        return infos | {f"_{key}": ended for key in values}

@@ -15,20 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from elpa_env.classes import check_target_class
-from elpa_env.errors import InputError
 from elpa_env.rules import Masking, check_masking
-from elpa_env.sampler import ExactSampler, Progress, Sampler
+from elpa_env.sampler import ExactSampler, Progress, Sampler, check_distribution, check_n_samples, count_draws
 from elpa_env.solve import NAMES, solve
 from elpa_env.training import TrainingSet
 from eval.judge import Judge
-from eval.metrics import METRICS, check_n_samples, expected_metrics, hit_probability
+from eval.metrics import METRICS, expected_metrics, hit_probability
 from eval.scoring import Score, Tally, count_samples, score_tally
 
 CEILING: Final = "ceiling"
 """Uniform over the class: every sample right, the best expected coverage, no distance."""
 SCHEMA_VERSION: Final = 1
 """Of the file that ``elpa solve`` writes."""
-_MIN_VALID: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,10 @@ def exact_score(
         training_set: what counts as known.
 
     Raises:
-        InputError: no samples, or the class is not 1..10.
+        InputError: no samples, the class is not 1..10, or it is no distribution.
     """
     check_target_class(target_class)
+    distribution = check_distribution(distribution)
     table_class = judge.table_class
     metrics = expected_metrics(distribution, table_class, target_class=target_class, n_samples=n_samples)
     places = np.flatnonzero((distribution > 0) & (table_class > 0))
@@ -145,11 +144,11 @@ def count_distribution(
     """Draw and count independent samples of a stated distribution, all at once.
 
     As `eval.scoring.count_samples` of a sampler with that distribution, but in a time that does not
-    depend on `n_valid`: the first `keep` samples are drawn one by one, the counts of the others as one
-    multinomial variate, the candidates that are no composition as a negative binomial one.
+    depend on `n_valid`, see `elpa_env.sampler.count_draws`.
 
     Args:
-        distribution: (39^4,) probability of every entry of the composition table.
+        distribution: (39^4,) probability of every entry of the composition table; what repeats an element
+            is no valid sample.
         n_valid: valid samples, at least 1.
         seed: same seed, same samples.
         keep: samples to return, at most `n_valid` of them.
@@ -159,23 +158,11 @@ def count_distribution(
         The tally, and the index of the first `keep` samples in the order drawn.
 
     Raises:
-        InputError: no samples, or the distribution holds next to no real composition.
+        InputError: no samples or too many, or the distribution holds next to no real composition.
     """
     check_n_samples(n_valid)
-    places = np.flatnonzero(distribution > 0)
-    valid = min(float(distribution[places].sum()), 1.0)
-    if valid < _MIN_VALID:
-        raise InputError(f"{name} makes too few real compositions: a share of {valid:.1g} of what it draws")
-    one_by_one, at_once = np.random.SeedSequence(seed).spawn(2)
-    p = distribution[places] / distribution[places].sum()
-    keep = min(keep, n_valid)
-    rng = np.random.default_rng(one_by_one)
-    kept = places[np.searchsorted(np.cumsum(p)[:-1], rng.random(keep), side="right")]
-    rng = np.random.default_rng(at_once)
     tally = Tally()
-    tally.add_index(kept)
-    tally.counts[places] += rng.multinomial(n_valid - keep, p)
-    tally.n_raw = n_valid + int(rng.negative_binomial(n_valid, valid))
+    tally.counts, tally.n_raw, kept = count_draws(distribution, n_valid, seed=seed, keep=keep, name=name)
     return tally, kept
 
 
@@ -243,12 +230,12 @@ def draw(
     Raises:
         InputError: the sampler makes too few real compositions, or was not made for the class.
     """
+    check_n_samples(n_valid)
     if not isinstance(sampler, ExactSampler):
         tally, kept = count_samples(
             sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress
         )
         return Drawn(tally, kept, None)
-    check_n_samples(n_valid)
     if progress:
         progress(0, n_valid)
     distribution = sampler.distribution(target_class)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import N_CLASSES, neighbours
 from elpa_env.elements import N_ELEMENTS
-from elpa_env.errors import InputError
-from elpa_env.space import N_SITES, TABLE_SHAPE, mirrored
+from elpa_env.sampler import check_n_samples
+from elpa_env.space import N_SITES, TABLE_SHAPE, compound_mask, mirrored
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,6 @@ METRICS: Final[Mapping[str, Metric]] = {
 PAPER_METRICS: Final = tuple(key for key, metric in METRICS.items() if metric.in_paper)
 """Keys of the paper's five."""
 
-MAX_SAMPLES: Final = 10**15
-"""Samples beyond which counts of them are no longer exact everywhere."""
-
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 
@@ -159,8 +156,7 @@ def by_compound(values: NDArray[Any]) -> NDArray[Any]:
         (k,) of the compounds of which either order has a value that is not 0.
     """
     both: NDArray[Any] = values + mirrored(values)  # of bool: either
-    first = np.less.outer(np.arange(N_ELEMENTS), np.arange(N_ELEMENTS)).repeat(N_ELEMENTS**2)
-    return both[np.flatnonzero(first & (both != 0))]
+    return both[np.flatnonzero(compound_mask() & (both != 0))]
 
 
 def compound_count(members: NDArray[np.bool_]) -> int:
@@ -264,13 +260,6 @@ def coverage_ceiling(n_members: int, n_samples: int) -> float:
     if n_members < 1:
         return float("nan")
     return float(hit_probability(np.array([1 / n_members]), n_samples)[0])
-
-
-def check_n_samples(n_samples: int) -> None:
-    """Raise InputError unless that many samples can be drawn and counted: 1..`MAX_SAMPLES`."""
-    if not 1 <= n_samples <= MAX_SAMPLES:
-        least = "at least 1" if n_samples < 1 else f"at most {MAX_SAMPLES:,}"
-        raise InputError(f"the number of samples must be {least}, got {n_samples}")
 
 
 def hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import zlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from elpa_env.csv_rows import CsvRows
 from elpa_env.elements import ATOMIC_NUMBERS
 from elpa_env.errors import InputError
+from elpa_env.files import open_file
 from elpa_env.space import (
     SITES,
     explain_formula,
@@ -23,109 +23,77 @@ from elpa_env.space import (
 
 FORMULA_COLUMN: Final = "formula"
 NUMBER_COLUMNS: Final = tuple(f"Z_{site}" for site in SITES)
-_ROWS: Final = 1 << 19
-
-
-_UNREADABLE: Final = (OSError, ValueError, EOFError, zlib.error)
+_ROWS: Final = 1 << 17
+_SHOWN: Final = 60
+"""Characters of a field that a message shows."""
 
 
 def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
     """Read samples in chunks.
 
-    The file has a header and either the column ``formula`` (``AlNaK2F6``, sites in the order A, B,
-    C, D) or the columns ``Z_A``, ``Z_B``, ``Z_C``, ``Z_D`` with atomic numbers; further columns are
-    passed over, and the formula counts where both are there.
+    The file is plain text in UTF-8 with a header and either the column ``formula`` (``AlNaK2F6``, sites
+    in the order A, B, C, D) or the columns ``Z_A``, ``Z_B``, ``Z_C``, ``Z_D`` with atomic numbers; further
+    columns are passed over, and the formula counts where both are there.
 
     Yields:
         (n,) index, every one a real composition.
 
     Raises:
-        InputError: the file cannot be read, lacks columns, has no rows, or a line of it is no
-            composition; the message names the line.
+        InputError: the file cannot be read, lacks columns or has one twice, has no rows, or a line of it
+            is no composition or does not fit the header; the message names the line.
     """
-    path = Path(path)
-    columns = _columns(path)
-    frame = None
-    for frame in _frames(path, columns):
-        index = _index(frame)
-        bad = index < 0
-        if bad.any():
-            row = int(bad.argmax())
-            raise InputError(f"{path}, line {frame.index[row]}: {_explain(frame.iloc[row])}")
-        yield index
-    if frame is None or len(frame) == 0:
+    empty = True
+    with open_file(path) as file:
+        table = CsvRows(file, path)
+        places = table.places([FORMULA_COLUMN], NUMBER_COLUMNS)
+        for fields, lines in table.columns(places, _ROWS):
+            index = _index(fields, len(places))
+            bad = index < 0
+            if bad.any():
+                row = int(bad.argmax())
+                wrong = fields[row * len(places) :][: len(places)]
+                raise InputError(f"{path}, line {lines[row]}: {_explain([field.strip() for field in wrong])}")
+            empty = False
+            yield index
+    if empty:
         raise InputError(f"{path} has no rows: there is nothing to score")
 
 
-def _columns(path: Path) -> list[str]:
-    try:
-        header = [str(c).strip() for c in pd.read_csv(path, nrows=0).columns]
-    except _UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or "it is not a CSV file with a header"
-        raise InputError(f"cannot read {path}: {reason}") from error
-    if FORMULA_COLUMN in header:
-        return [FORMULA_COLUMN]
-    missing = [column for column in NUMBER_COLUMNS if column not in header]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column {missing[0]}: it needs {FORMULA_COLUMN}, or {', '.join(NUMBER_COLUMNS)}"
-        )
-    return list(NUMBER_COLUMNS)
-
-
-def _frames(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
-    """The file in parts, their rows labelled with the lines that they stand on."""
-    try:
-        with pd.read_csv(
-            path, dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=_ROWS
-        ) as frames:
-            for number, frame in enumerate(frames):
-                if not isinstance(frame.index, pd.RangeIndex):
-                    # a first row longer than the header: pandas takes its first fields for labels
-                    line = _first_long_line(path)
-                    raise InputError(f"{path}, line {line} has more fields than the header")
-                frame.columns = pd.Index([str(name).strip() for name in frame.columns])
-                frame.index = pd.RangeIndex(len(frame)) + (number * _ROWS + 2)
-                yield frame[columns]
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [""])[0].removeprefix("Error tokenizing data. ")
-        raise InputError(f"{path} is not a readable CSV file: {reason}") from error
-
-
-def _first_long_line(path: Path) -> int:
-    """The first line with more fields than the header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        width = len(next(lines))
-        return next((lines.line_num for fields in lines if len(fields) > width), 0)
-
-
-def _index(frame: pd.DataFrame) -> NDArray[np.int64]:
-    """(n,) index of the rows, -1 where a row is no composition."""
-    if FORMULA_COLUMN in frame:
-        index = formula_to_index(frame[FORMULA_COLUMN])
-        bad = index < 0
-        index[bad] = formula_to_index(frame.loc[bad, FORMULA_COLUMN].str.strip())
+def _index(fields: list[str], width: int) -> NDArray[np.int64]:
+    """(n,) index of rows of one formula or four atomic numbers, -1 where a row is no composition."""
+    if width == 1:
+        index = formula_to_index(fields)
+        bad = np.flatnonzero(index < 0)
+        index[bad] = formula_to_index(fields[row].strip() for row in bad)
         return index
-    try:
-        numbers = frame[list(NUMBER_COLUMNS)].to_numpy(str).astype(np.int64)
-    except (ValueError, OverflowError):
-        text = frame[list(NUMBER_COLUMNS)].apply(lambda column: column.str.strip())
-        whole = text.apply(lambda column: column.str.fullmatch(r"\d{1,3}"))
-        numbers = text.where(whole, "-1").to_numpy(str).astype(np.int64)
-    return numbers_to_index(numbers)
+    numbers = np.fromiter(map(_NUMBER.__getitem__, fields), np.int32, len(fields))
+    return numbers_to_index(numbers.reshape(-1, width))
 
 
-def _explain(row: pd.Series) -> str:
-    if FORMULA_COLUMN in row:
-        formula = str(row[FORMULA_COLUMN]).strip()
-        return f"{formula!r}: {explain_formula(formula)}"
-    values = [str(row[column]).strip() for column in NUMBER_COLUMNS]
-    known = {str(number) for number in ATOMIC_NUMBERS}
-    unknown = [value for value in values if value not in known]
+class _Numbers(dict[str, int]):
+    """Atomic numbers by how they are spelt, -1 for what is none; a dictionary, because it is quick."""
+
+    def __missing__(self, text: str) -> int:
+        return int(text) if re.fullmatch(r"\s*[0-9]{1,6}\s*", text, re.ASCII) else -1
+
+
+_NUMBER: Final = _Numbers(
+    {f"{space}{number}": int(number) for number in ATOMIC_NUMBERS for space in ("", " ")}
+)
+
+
+def _explain(fields: list[str]) -> str:
+    """Why the stripped fields of a row are no composition."""
+    if len(fields) == 1:
+        return f"{_short(fields[0])}: {explain_formula(fields[0])}"
+    unknown = [field for field in fields if _NUMBER[field] not in ATOMIC_NUMBERS]
     if unknown:
-        return f"unknown element: {unknown[0]!r} is not the atomic number of one of the 39 elements"
-    repeated = next(value for value in values if values.count(value) > 1)
-    return f"element {repeated} stands twice: {', '.join(values)}"
+        return f"unknown element: {_short(unknown[0])} is not the atomic number of one of the 39 elements"
+    numbers = [_NUMBER[field] for field in fields]
+    repeated = next(number for number in numbers if numbers.count(number) > 1)
+    return f"element {repeated} stands twice: {', '.join(fields)}"
+
+
+def _short(field: str) -> str:
+    """A field as it is shown in a message."""
+    return repr(field if len(field) <= _SHOWN else f"{field[:_SHOWN]}...")

@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.sampler import ExactSampler, Progress, Sampler, unique_sample
+from elpa_env.sampler import ExactSampler, Progress, Sampler, check_n_samples, unique_sample
 from elpa_env.space import (
     N_TABLE,
     SITES,
     composition_mask,
     digits_to_index,
+    index_to_compound,
     index_to_formula,
     index_to_numbers,
 )
 from elpa_env.training import TrainingSet
 from eval.judge import Judge
-from eval.metrics import all_metrics, check_n_samples, compound_count, in_class
+from eval.metrics import all_metrics, compound_count, in_class
 
 CHUNK: Final = 1 << 20
 NOVEL, REDISCOVERED, REPEATED = "novel", "rediscovered", "repeated"
 _MIN_VALID: Final = 1e-3
+"""Share of real compositions below which a stream is given up: each would cost over a thousand candidates.
+What states its distribution pays for none of them and may go down to `elpa_env.sampler.MIN_VALID`."""
 _PATIENCE: Final = 200_000
 
 
@@ -231,19 +234,22 @@ def draw_unique(
     *,
     target_class: int,
     seed: int,
+    novel_to: TrainingSet | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.int64]:
-    """Draw different compositions in the order in which the sampler first shows them.
+    """Draw different compounds in the order in which the sampler first shows them.
 
-    From an `ExactSampler` they are drawn at once, see `elpa_env.sampler.unique_sample`; of any other a
-    stream of samples is drawn until it has shown enough.
+    Both A/B orders of a composition are one compound, and cost one calculation; the order that comes first
+    stands for it. From an `ExactSampler` all are drawn at once, see `elpa_env.sampler.unique_sample`; of any
+    other a stream of samples is drawn until it has shown enough.
 
     Args:
         sampler: what draws.
-        n: different compositions wanted, at least 1.
+        n: different compounds wanted, at least 1.
         target_class: 1..10.
         seed: of the draws.
-        progress: called with the compositions so far.
+        novel_to: leaves out the compounds of this training set.
+        progress: called with the compounds so far.
 
     Returns:
         (n,) index.
@@ -254,11 +260,14 @@ def draw_unique(
     check_n_samples(n)
     if isinstance(sampler, ExactSampler):
         try:
-            return unique_sample(sampler.distribution(target_class), n, seed=seed)
+            exclude = None if novel_to is None else novel_to.index
+            return unique_sample(sampler.distribution(target_class), n, seed=seed, exclude=exclude)
         except InputError as error:
             raise InputError(f"{sampler.name}: {error}") from error
     seeds = np.random.SeedSequence(seed)
-    seen = np.zeros(N_TABLE, dtype=bool)
+    seen = np.zeros(N_TABLE, dtype=bool)  # by compound
+    if novel_to is not None:
+        seen[index_to_compound(novel_to.index)] = True
     found: list[NDArray[np.int64]] = []
     have, size = 0, n
     while have < n:
@@ -266,15 +275,14 @@ def draw_unique(
         size = min(max(size, n - have), CHUNK)
         round_seed = int(seeds.spawn(1)[0].generate_state(1)[0])
         for index, _ in draw_valid(sampler, size, target_class=target_class, seed=round_seed):
-            _, places = np.unique(index, return_index=True)
-            first = index[np.sort(places)]
-            new = first[~seen[first]][: n - have]
-            seen[new] = True
+            compound, places = np.unique(index_to_compound(index), return_index=True)
+            new = index[np.sort(places[~seen[compound]])[: n - have]]
+            seen[index_to_compound(new)] = True
             found.append(new)
             have += len(new)
         if size >= _PATIENCE and have < min(n, before + size * _MIN_VALID):
             raise InputError(
-                f"{sampler.name} hardly shows a new composition after {have:,} different ones, "
+                f"{sampler.name} hardly shows a new compound after {have:,} different ones, "
                 f"{n:,} are wanted: ask for fewer"
             )
         if progress:
@@ -318,6 +326,7 @@ def sample_table(
     *,
     judge: Judge,
     training_set: TrainingSet,
+    seen: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """One row a sample: formula, atomic numbers, energy, class, and whether it is new.
 
@@ -325,6 +334,8 @@ def sample_table(
         index: (n,) valid samples in the order drawn.
         judge: decides energies and classes.
         training_set: what counts as known.
+        seen: (39^4,) True where a composition was drawn before these; gains those drawn now. Nothing was by
+            default.
 
     Returns:
         n rows; `status` is "repeated" from a composition's second appearance on, else "rediscovered"
@@ -337,6 +348,10 @@ def sample_table(
     frame["energy"] = judge.energy(index).round(4)
     frame["energy_class"] = judge.energy_class(index)
     status = np.where(np.isin(index, training_set.index), REDISCOVERED, NOVEL).astype(object)
-    status[frame.duplicated("formula")] = REPEATED
+    repeated = frame.duplicated("formula").to_numpy()
+    if seen is not None:
+        repeated |= seen[index]
+        seen[index] = True
+    status[repeated] = REPEATED
     frame["status"] = status
     return frame

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from elpa_env.classes import check_target_class
 from elpa_env.elements import N_ELEMENTS
 from elpa_env.errors import InputError, check_choice
-from elpa_env.sampler import sample_distribution
+from elpa_env.sampler import Access, sample_distribution
 from elpa_env.space import (
     N_COMPOSITIONS,
     N_SITES,
@@ -77,16 +77,23 @@ def _normalised(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline: its heading in tables, and its distribution given training set and class."""
+    """A baseline.
+
+    Attributes:
+        title: heading in tables.
+        distribution: its distribution given training set and class.
+        uses_labels: whether it looks at the training set.
+    """
 
     title: str
     distribution: Callable[[TrainingSet, int], NDArray[np.float64]]
+    uses_labels: bool = True
 
 
 BASELINES: Final = {
     "pairs": Baseline("pairs", pair_distribution),
     "sites": Baseline("sites", site_distribution),
-    "random": Baseline("random", uniform_distribution),
+    "random": Baseline("random", uniform_distribution, uses_labels=False),
 }
 
 
@@ -102,6 +109,8 @@ class BaselineSampler:
         check_choice("baseline", name, BASELINES)
         self.name = name
         self._training_set = training_set
+        labels = training_set.n_labels if BASELINES[name].uses_labels else 0
+        self.access = Access("offline", labels=labels, chosen_by="no hyperparameters")
         self.distribution = functools.lru_cache(maxsize=1)(self._distribution)
 
     def _distribution(self, target_class: int) -> NDArray[np.float64]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pickle
-import zipfile
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch as th
+from torch import Tensor
 
+from elpa_env.checkpoint import read_checkpoint, restore, write_checkpoint
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_path
+from elpa_env.sampler import Access
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def save_checkpoint(
@@ -23,8 +25,9 @@ def save_checkpoint(
     *,
     model: str,
     config: Any,
-    state: dict[str, Any],
+    state: Mapping[str, Mapping[str, Tensor]],
     trained_on: dict[str, Any] | None,
+    access: Access,
 ) -> None:
     """Write a checkpoint, all or nothing.
 
@@ -34,16 +37,24 @@ def save_checkpoint(
         config: its dataclass of hyperparameters.
         state: its `state_dict`s by name.
         trained_on: from `TrainingSet.record`; None before training.
+        access: what the model saw.
+
+    Raises:
+        InputError: the file cannot be written; what was there stays.
     """
-    content = {
+    record = {
         "format": FORMAT,
         "model": model,
         "config": dataclasses.asdict(config),
-        "state": state,
         "trained_on": trained_on,
+        "access": dataclasses.asdict(access),
     }
-    with atomic_path(path) as temporary:
-        th.save(content, temporary)
+    arrays = {
+        f"{network}/{name}": weights.detach().cpu().numpy()
+        for network, named in state.items()
+        for name, weights in named.items()
+    }
+    write_checkpoint(path, record, arrays)
 
 
 @contextlib.contextmanager
@@ -51,7 +62,9 @@ def checked_content(path: str | Path) -> Iterator[None]:
     """Turn what fails when a checkpoint's content does not fit into one clear error."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    except Exception as error:  # PyTorch has many words for weights that do not fit
         raise InputError(f"{path} is damaged: its content does not fit the model it names") from error
 
 
@@ -62,21 +75,43 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
         path: file to read.
         model: name that the checkpoint must bear; any by default.
 
+    Returns:
+        What `save_checkpoint` was given, by the same names; `config` as it stands in the file, see
+        `elpa_env.checkpoint.restore`.
+
     Raises:
-        InputError: the file is missing, no checkpoint, of another model or of another version.
+        InputError: the file is missing, damaged, no checkpoint, of another model or of another version.
     """
-    try:
-        content = th.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"no checkpoint {path}: train one with `elpa train`") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a checkpoint of this project, or is damaged") from error
-    if not isinstance(content, dict) or not {"format", "model", "config", "state"} <= set(content):
+    if not os.path.lexists(path):
+        raise InputError(f"no checkpoint {path}: train one with `elpa train`")
+    record, arrays = read_checkpoint(path)
+    if not {"format", "model", "config", "trained_on", "access"} <= set(record):
         raise InputError(f"{path} is not a checkpoint of this project")
-    if content["format"] != FORMAT:
+    if record["format"] != FORMAT:
         raise InputError(
-            f"{path} has format {content['format']}, this version reads {FORMAT}: train the model again"
+            f"{path} has format {str(record['format'])[:20]}, this version reads {FORMAT}: "
+            "train the model again"
         )
-    if model is not None and content["model"] != model:
-        raise InputError(f"{path} holds a {content['model']}, not a {model}")
-    return content
+    if model is not None and record["model"] != model:
+        raise InputError(f"{path} holds a {str(record['model'])[:60]}, not a {model}")
+    if not isinstance(record["model"], str):
+        raise InputError(f"{path} is damaged: it does not name its model")
+    _check_trained_on(path, record["trained_on"])
+    state: dict[str, dict[str, Tensor]] = {}
+    with checked_content(path):
+        for name, array in arrays.items():
+            if array.dtype != np.float32:
+                raise InputError(f"its weights must be float32, found {array.dtype}")
+            network, _, weights = name.partition("/")
+            state.setdefault(network, {})[weights] = th.from_numpy(array)
+        access = restore(Access, record["access"])
+    return {**record, "access": access, "state": state}
+
+
+def _check_trained_on(path: str | Path, trained_on: Any) -> None:
+    """Check what other parts read of the record of a training set."""
+    named = isinstance(trained_on, dict) and {
+        key: type(trained_on.get(key)) for key in ("name", "sha256", "rows")
+    } == {"name": str, "sha256": str, "rows": int}
+    if trained_on is not None and not named:
+        raise InputError(f"{path} is damaged: it does not say what the model was trained on")

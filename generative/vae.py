@@ -9,26 +9,17 @@ normal distribution (eq. 9).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Final
 
-import numpy as np
 import torch as th
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpa_env.classes import N_CLASSES
-from elpa_env.sampler import Progress
+from elpa_env.sampler import Preset, Progress
 from elpa_env.space import N_STEPS
-from elpa_env.training import TrainingSet
-from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
-from generative.networks import (
-    NEGATIVE_SLOPE,
-    balanced_batches,
-    labelled_rows,
-    linear,
-    sample_decoder,
-)
+from elpa_env.training import ClassBalancedSampler, TrainingSet
+from generative.conditional import ConditionalModel, Streams
+from generative.networks import NEGATIVE_SLOPE, labelled_rows, linear
 
 
 @dataclass(frozen=True)
@@ -52,28 +43,25 @@ class VAEConfig:
     learning_rate: float = 1e-3
 
 
-class ConditionalVAE:
-    """Conditional VAE; one model serves every energy class.
+PRESETS: Final = {
+    "quick": Preset(VAEConfig(n_updates=1_500), "the paper, with fewer updates to save time"),
+    "default": Preset(VAEConfig(), "the paper"),
+    "paper": Preset(VAEConfig(), "the paper"),
+}
+"""Hyperparameters that ship with the VAE."""
 
-    Args:
-        config: hyperparameters.
-        seed: of the weights and of everything random in `fit`.
-        device: where to train and sample.
-    """
+
+class ConditionalVAE(ConditionalModel[VAEConfig]):
+    """Conditional VAE, see `ConditionalModel` for its arguments."""
 
     name = "vae"
+    config_type = VAEConfig
+    presets = PRESETS
 
-    def __init__(
-        self, config: VAEConfig | None = None, *, seed: int = 0, device: th.device | str = "cpu"
-    ) -> None:
-        self.config = config = config or VAEConfig()
-        self.seed = seed
-        self.device = th.device(device)
-        self.trained_on: dict[str, Any] | None = None
-        generator = th.Generator().manual_seed(seed)
-        n_z = config.latent_dim
-        self.encoder = _mlp(N_STEPS + N_CLASSES, config.hidden, 2 * n_z, generator).to(self.device)
-        self.decoder = _mlp(n_z + N_CLASSES, config.hidden, N_STEPS, generator).to(self.device)
+    def _build(self, generator: th.Generator) -> None:
+        n_z, hidden = self.config.latent_dim, self.config.hidden
+        self.encoder = _mlp(N_STEPS + N_CLASSES, hidden, 2 * n_z, generator)
+        self.decoder = _mlp(n_z + N_CLASSES, hidden, N_STEPS, generator)
 
     def loss(self, batch: Tensor, noise: Tensor) -> Tensor:
         """Mean of eq. 9 over a batch.
@@ -85,56 +73,29 @@ class ConditionalVAE:
         x, classes = batch[:, :N_STEPS], batch[:, N_STEPS:]
         mu, logvar = self.encoder(batch).chunk(2, dim=1)
         z = th.addcmul(mu, noise, (0.5 * logvar).exp())
-        decoded = th.tanh(self.decoder(th.cat([z, classes], dim=1)))
+        decoded = self._decode(th.cat([z, classes], dim=1))
         reconstruction = nn.functional.mse_loss(decoded, x, reduction="sum")
         divergence = 0.5 * (mu.square() + logvar.exp() - logvar - 1).sum()
         loss: Tensor = (reconstruction + self.config.kl_weight * divergence) / len(batch)
         return loss
 
-    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
-        """Train on class-balanced batches of a training set."""
+    def _train(self, training_set: TrainingSet, streams: Streams, progress: Progress | None) -> None:
         config = self.config
         rows = labelled_rows(training_set, self.device)
-        generator = th.Generator().manual_seed(self.seed + 1)
-        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
-        optimizer = th.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-        batches = balanced_batches(rows, training_set, config.batch_size, config.n_updates, self.seed)
-        for update, batch in enumerate(batches, start=1):
-            noise = th.randn(len(batch), config.latent_dim, generator=generator).to(self.device)
+        balanced = ClassBalancedSampler(training_set.energy_class)
+        optimizer = th.optim.Adam(self.parameters(), lr=config.learning_rate, fused=True)
+        batches = balanced.batches(config.batch_size, config.n_updates, streams.batches)
+        for update, chosen in enumerate(batches, start=1):
+            batch = rows[th.as_tensor(chosen, device=self.device)]
+            noise = th.randn(len(batch), config.latent_dim, generator=streams.noise).to(self.device)
             optimizer.zero_grad()
             self.loss(batch, noise).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if progress and (update % 50 == 0 or update == config.n_updates):
                 progress(update, config.n_updates)
-        self.trained_on = training_set.record()
-        return self
 
-    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
-        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
-        return sample_decoder(
-            lambda inputs: th.tanh(self.decoder(inputs)),
-            n,
-            latent_dim=self.config.latent_dim,
-            target_class=target_class,
-            seed=seed,
-            device=self.device,
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write a checkpoint, all or nothing."""
-        state = {"encoder": self.encoder.state_dict(), "decoder": self.decoder.state_dict()}
-        save_checkpoint(path, model=self.name, config=self.config, state=state, trained_on=self.trained_on)
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
-        """Read a checkpoint; InputError if it is not a VAE's."""
-        content = load_checkpoint(path, model=cls.name)
-        with checked_content(path):
-            model = cls(VAEConfig(**content["config"]), device=device)
-            model.encoder.load_state_dict(content["state"]["encoder"])
-            model.decoder.load_state_dict(content["state"]["decoder"])
-            model.trained_on = content["trained_on"]
-        return model
+    def _decode(self, inputs: Tensor) -> Tensor:
+        return th.tanh(self.decoder(inputs))
 
 
 def _mlp(n_in: int, hidden: tuple[int, ...], n_out: int, generator: th.Generator) -> nn.Sequential:

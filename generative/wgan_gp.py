@@ -21,23 +21,20 @@ added to D changes neither loss, so the critic has no output bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Final
 
-import numpy as np
 import torch as th
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpa_env.classes import N_CLASSES
-from elpa_env.sampler import Progress
+from elpa_env.sampler import Preset, Progress
 from elpa_env.space import N_STEPS
 from elpa_env.training import ClassBalancedSampler, TrainingSet
-from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
-from generative.networks import NEGATIVE_SLOPE, labelled_rows, sample_decoder
+from generative.conditional import ConditionalModel, Streams
+from generative.networks import NEGATIVE_SLOPE, labelled_rows, uniform
 
-_BLOCK = 100
+_BLOCK: Final = 100
 """Generator updates whose random numbers are drawn at once."""
 
 
@@ -67,6 +64,16 @@ class WGANConfig:
     ema_decay: float = 0.0
 
 
+_DEFAULT = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
+_BY_SCORES = "scores against the landscape in class 1"
+PRESETS: Final = {
+    "quick": Preset(replace(_DEFAULT, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999), _BY_SCORES),
+    "default": Preset(_DEFAULT, _BY_SCORES),
+    "paper": Preset(WGANConfig(), "the paper"),
+}
+"""Hyperparameters that ship with the GAN."""
+
+
 class Generator(nn.Module):
     """G(z, c) = tanh(lrelu([z, one-hot c, 1] W) V + b).
 
@@ -79,9 +86,9 @@ class Generator(nn.Module):
     def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
         super().__init__()
         n_in = config.latent_dim + N_CLASSES
-        self.weight = _uniform((n_in + 1, config.hidden), n_in, generator)
-        self.readout = _uniform((config.hidden, N_STEPS), config.hidden, generator)
-        self.bias = _uniform((N_STEPS,), config.hidden, generator)
+        self.weight = uniform((n_in + 1, config.hidden), n_in, generator)
+        self.readout = uniform((config.hidden, N_STEPS), config.hidden, generator)
+        self.bias = uniform((N_STEPS,), config.hidden, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, 8) scaled compositions of (n, latent_dim + 11) rows [z, one-hot class, 1]."""
@@ -91,7 +98,8 @@ class Generator(nn.Module):
         return nn.functional.leaky_relu_(inputs @ self.weight, NEGATIVE_SLOPE)
 
     def _output(self, hidden: Tensor) -> Tensor:
-        return th.tanh(th.addmm(self.bias, hidden, self.readout))
+        # transposed, since a product with few columns is slow and one with few rows is not
+        return th.addmm(self.bias[:, None], self.readout.T, hidden.T).T.tanh()
 
     def loss_gradients(self, inputs: Tensor, critic: Critic) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of eq. 11, -mean D(G(z, c), c), in the order of the parameters.
@@ -121,8 +129,8 @@ class Critic(nn.Module):
     def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
         super().__init__()
         n_in = N_STEPS + N_CLASSES
-        self.weight = _uniform((n_in + 1, config.hidden), n_in, generator)
-        self.readout = _uniform((config.hidden,), config.hidden, generator)
+        self.weight = uniform((n_in + 1, config.hidden), n_in, generator)
+        self.readout = uniform((config.hidden,), config.hidden, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n,) scores of (n, 19) rows [x, one-hot class, 1]."""
@@ -173,37 +181,25 @@ class _FlatAdam:
         self._adam.step()
 
 
-class ConditionalWGAN:
-    """Conditional WGAN-GP; one model serves every energy class.
-
-    Args:
-        config: hyperparameters.
-        seed: of the weights and of everything random in `fit`.
-        device: where to train and sample.
-    """
+class ConditionalWGAN(ConditionalModel[WGANConfig]):
+    """Conditional WGAN-GP, see `ConditionalModel` for its arguments."""
 
     name = "gan"
+    config_type = WGANConfig
+    presets = PRESETS
 
-    def __init__(
-        self, config: WGANConfig | None = None, *, seed: int = 0, device: th.device | str = "cpu"
-    ) -> None:
-        self.config = config = config or WGANConfig()
-        self.seed = seed
-        self.device = th.device(device)
-        self.trained_on: dict[str, Any] | None = None
-        generator = th.Generator().manual_seed(seed)
-        self.generator = Generator(config, generator).to(self.device)
-        self.critic = Critic(config, generator).to(self.device)
+    def _build(self, generator: th.Generator) -> None:
+        self.generator = Generator(self.config, generator)
+        self.critic = Critic(self.config, generator)
 
     @th.no_grad()
-    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
-        """Train on class-balanced batches of a training set."""
+    def _train(self, training_set: TrainingSet, streams: Streams, progress: Progress | None) -> None:
         config = self.config
         critic_adam = _FlatAdam(self.critic, config.learning_rate)
         generator_adam = _FlatAdam(self.generator, config.learning_rate)
         average = generator_adam.values.detach().clone()
         update = 0
-        for real, latent, mixing, own_latent in self._random_numbers(training_set):
+        for real, latent, mixing, own_latent in self._random_numbers(training_set, streams):
             for j in range(config.n_critic):
                 fake = self.generator(latent[j])
                 rows = real[j].repeat(3, 1)
@@ -217,10 +213,10 @@ class ConditionalWGAN:
             if progress and (update % _BLOCK == 0 or update == config.n_updates):
                 progress(update, config.n_updates)
         nn.utils.vector_to_parameters(average, self.generator.parameters())
-        self.trained_on = training_set.record()
-        return self
 
-    def _random_numbers(self, training_set: TrainingSet) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _random_numbers(
+        self, training_set: TrainingSet, streams: Streams
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Everything random that one generator update needs.
 
         Yields:
@@ -233,47 +229,16 @@ class ConditionalWGAN:
         labelled = labelled_rows(training_set, device)
         labelled = th.cat([labelled, th.ones(len(labelled), 1, device=device)], dim=1)
         balanced = ClassBalancedSampler(training_set.energy_class)
-        rng = np.random.default_rng([self.seed, 0])
-        generator = th.Generator().manual_seed(self.seed + 1)
         for start in range(0, config.n_updates, _BLOCK):
             block = min(_BLOCK, config.n_updates - start)
-            chosen = balanced.draw(block * (k + 1) * n, rng)
+            chosen = balanced.draw(block * (k + 1) * n, streams.batches)
             rows = labelled[th.as_tensor(chosen, device=device)].view(block, k + 1, n, -1)
-            z = th.randn(block, k + 1, n, config.latent_dim, generator=generator).to(device)
+            z = th.randn(block, k + 1, n, config.latent_dim, generator=streams.noise).to(device)
             latent = th.cat([z, rows[..., N_STEPS:]], dim=-1)
-            mixing = th.rand(block, k, n, 1, generator=generator).to(device)
+            mixing = th.rand(block, k, n, 1, generator=streams.noise).to(device)
             for i in range(block):
                 yield rows[i, :k], latent[i, :k], mixing[i], latent[i, k]
 
-    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
-        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
-        return sample_decoder(
-            lambda inputs: self.generator(nn.functional.pad(inputs, (0, 1), value=1.0)),
-            n,
-            latent_dim=self.config.latent_dim,
-            target_class=target_class,
-            seed=seed,
-            device=self.device,
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write a checkpoint, all or nothing."""
-        state = {"generator": self.generator.state_dict(), "critic": self.critic.state_dict()}
-        save_checkpoint(path, model=self.name, config=self.config, state=state, trained_on=self.trained_on)
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
-        """Read a checkpoint; InputError if it is not a WGAN's."""
-        content = load_checkpoint(path, model=cls.name)
-        with checked_content(path):
-            model = cls(WGANConfig(**content["config"]), device=device)
-            model.generator.load_state_dict(content["state"]["generator"])
-            model.critic.load_state_dict(content["state"]["critic"])
-            model.trained_on = content["trained_on"]
-        return model
-
-
-def _uniform(shape: tuple[int, ...], fan_in: int, generator: th.Generator) -> nn.Parameter:
-    """PyTorch's default initialisation of a linear layer, drawn from `generator`."""
-    bound = fan_in**-0.5
-    return nn.Parameter(nn.init.uniform_(th.empty(shape), -bound, bound, generator=generator))
+    def _decode(self, inputs: Tensor) -> Tensor:
+        x: Tensor = self.generator(nn.functional.pad(inputs, (0, 1), value=1.0))
+        return x

@@ -1,5 +1,6 @@
 """Exact scores and draws from a stated distribution, against enumeration, moments and streamed samples."""
 
+import functools
 import itertools
 import math
 
@@ -11,7 +12,8 @@ from agents import AgentSampler, BoltzmannDQN, make_vec_env
 from elpa_env import space
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
-from elpa_env.sampler import unique_sample
+from elpa_env.sampler import sample_distribution, unique_sample
+from elpa_env.training import TrainingSet
 from eval.exact import count_distribution, evaluate, exact_score
 from eval.judge import Judge
 from eval.scoring import count_samples, draw_unique, score_tally
@@ -131,6 +133,79 @@ class TestCountDistribution:
         tally, _ = count_distribution(table(AlNaK2F6=1e-6), 10, seed=0)
         assert 10**6 < tally.n_raw < 10**8
 
+    def test_what_repeats_an_element_is_no_valid_sample(self, judge, embedded):
+        """A product of site frequencies has an eighth of its mass where an element stands twice."""
+        elements = space.index_to_elements(embedded.index[embedded.energy_class == 1]).astype(int)
+        sites = [np.bincount(elements[:, site], minlength=39) / len(elements) for site in range(4)]
+        p = functools.reduce(np.multiply.outer, sites).ravel()
+        real = space.composition_mask()
+        found = evaluate(Stated(p), 10_000, judge=judge, target_class=1, seed=0, keep=10_000)
+        assert found.exact.valid_fraction == pytest.approx(0.876, abs=5e-4)
+        assert found.tally.counts[~real].sum() == 0
+        assert (found.score.n_valid, real[found.kept].all()) == (10_000, True)
+        assert found.score.valid_fraction == pytest.approx(0.876, abs=0.01)
+        assert found.score.metrics["coverage"] == pytest.approx(found.exact.metrics["coverage"], abs=0.015)
+        tally, _ = count_samples(Sampled(p), 10_000, target_class=1, seed=0)
+        streamed = score_tally(tally, judge=judge, target_class=1)
+        assert streamed.metrics["coverage"] == pytest.approx(found.exact.metrics["coverage"], abs=0.015)
+        assert streamed.valid_fraction == pytest.approx(0.876, abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("n", "share", "message"),
+        [
+            (2**63, 1, "at most 1,000,000,000,000,000, got 9,223,372,036,854,775,808"),
+            (10**15 + 1, 1, "at most 1,000,000,000,000,000, got 1,000,000,000,000,001"),
+            (2 * 10**9, 1e-6, "at most 1,000,000,000, got 2,000,000,000"),
+            (-5, 1, "at least 1, got -5"),
+        ],
+    )
+    def test_more_samples_than_can_be_counted(self, judge, n, share, message):
+        p = table(AlNaK2F6=share)
+        with pytest.raises(InputError, match=message):
+            count_distribution(p, n, seed=0)
+        if share == 1:
+            for call in (
+                lambda: evaluate(Stated(p), n, judge=judge, target_class=1, seed=0),
+                lambda: evaluate(Streamed(p), n, judge=judge, target_class=1, seed=0),
+                lambda: exact_score(p, judge=judge, target_class=1, n_samples=n),
+                lambda: draw_unique(Streamed(p), n, target_class=1, seed=0),
+                lambda: unique_sample(p, n),
+            ):
+                with pytest.raises(InputError, match=message):
+                    call()
+
+    def test_as_many_as_can_be_counted(self):
+        p = space.composition_mask() / space.N_COMPOSITIONS
+        tally, _ = count_distribution(p, 10**15, seed=0)
+        assert tally.n_valid == tally.n_raw == 10**15
+        counts, mean = tally.counts[space.composition_mask()], 10**15 / space.N_COMPOSITIONS
+        assert counts.mean() == pytest.approx(mean)
+        assert counts.std() == pytest.approx(math.sqrt(mean), rel=0.01)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (np.ones(5), r"shape \(2313441,\), got \(5,\)"),
+            (table(AlNaK2F6=-0.1), "at least 0, got -0.1"),
+            (table(AlNaK2F6=np.nan), "at least 0, got nan"),
+            (table(AlNaK2F6=0.7, NaAlK2F6=0.7), "sum to at most 1, got 1.4"),
+            (table(AlNaK2F6=np.inf), "sum to at most 1, got inf"),
+        ],
+    )
+    def test_what_is_no_distribution(self, judge, wrong, message):
+        for call in (
+            lambda: count_distribution(wrong, 10, seed=0),
+            lambda: exact_score(wrong, judge=judge, target_class=1, n_samples=10),
+            lambda: unique_sample(wrong, 1),
+            lambda: sample_distribution(wrong, 1),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()
+
+    def test_single_precision_is_good_enough(self):
+        p = (space.composition_mask() / space.N_COMPOSITIONS).astype(np.float32)
+        assert count_distribution(p, 1000, seed=0)[0].n_valid == 1000
+
     def test_millions(self):
         p = space.composition_mask() / space.N_COMPOSITIONS
         tally, kept = count_distribution(p, 25_000_000, seed=0, keep=100)
@@ -221,12 +296,6 @@ class TestEvaluate:
         assert found.score.n_valid == len(found.kept) == 100
 
 
-def first_appearances(shares):
-    """Probability of every order in which independent draws first show two of some compositions."""
-    for one, two in itertools.permutations(range(len(shares)), 2):
-        yield (one, two), shares[one] * shares[two] / (1 - shares[one])
-
-
 class Streamed:
     """Draws from a distribution without stating it."""
 
@@ -239,6 +308,18 @@ class Streamed:
     def sample(self, n, *, target_class, seed=None):
         rng = np.random.default_rng(seed)
         return space.index_to_digits(rng.choice(self.places, n, p=self.shares))
+
+
+class Sampled:
+    """Draws candidates from a distribution, what does not exist included, without stating it."""
+
+    name = "sampled"
+
+    def __init__(self, distribution):
+        self.p = distribution
+
+    def sample(self, n, *, target_class, seed=None):
+        return sample_distribution(self.p, n, seed=seed)
 
 
 class Stated:
@@ -256,46 +337,110 @@ class Stated:
         return self.stated
 
 
-class TestUnique:
-    @pytest.mark.parametrize("streamed", [False, True])
-    def test_order_is_that_of_first_appearance(self, streamed):
-        p = table(AlNaK2F6=0.05, NaAlK2F6=0.15, LiNaK2F6=0.4)
-        places = np.flatnonzero(p)
-        sampler = Streamed(p)
-        n = 2000 if streamed else 20_000
-        drawn = [
-            np.searchsorted(places, draw_unique(sampler, 2, target_class=1, seed=seed))
-            if streamed
-            else unique_sample(p[places], 2, seed=seed)
-            for seed in range(n)
-        ]
-        orders = [(int(one), int(two)) for one, two in drawn]
-        for order, probability in first_appearances(p[places] / p.sum()):
-            assert orders.count(order) / n == pytest.approx(probability, abs=5 * math.sqrt(probability / n))
+def groups():
+    """Many small worlds of five compositions and their shares: two of one compound, one, two of another.
 
-    def test_every_composition_of_a_spread_distribution(self):
-        """Tiny probabilities come last, and no composition is lost or shown twice."""
-        places = np.flatnonzero(space.composition_mask())[:2000]
+    What is drawn in one of them says nothing about the others, and the order in which one shows its own is
+    that in which it would alone.
+    """
+    shares = np.array([0.10, 0.20, 0.30, 0.15, 0.25])
+    pairs = np.array([(c, d) for c in range(6, 39) for d in range(6, 39) if c != d])
+    front = np.array([(0, 1), (1, 0), (2, 3), (4, 5), (5, 4)])
+    elements = np.concatenate([np.tile(front, (len(pairs), 1)), np.repeat(pairs, 5, axis=0)], axis=1)
+    index = space.elements_to_index(elements.astype(np.int8)).reshape(len(pairs), 5)
+    p = np.zeros(space.N_TABLE)
+    p[index] = shares / len(pairs)
+    return index, p, shares
+
+
+def first_two(shares):
+    """By enumeration: the compositions by which draws first show two compounds, and how likely that is."""
+    compound = [0, 0, 1, 2, 2]
+    for one, two in itertools.permutations(range(5), 2):
+        if compound[one] != compound[two]:
+            rest = sum(share for share, c in zip(shares, compound, strict=True) if c != compound[one])
+            yield (one, two), shares[one] * shares[two] / rest
+
+
+def shown_in_groups(drawn, index):
+    """The first two compositions that each group shows, by their place in the group."""
+    place = np.full(space.N_TABLE, -1)
+    place[index] = np.arange(index.size).reshape(index.shape)
+    group, member = np.divmod(place[drawn], 5)
+    order = np.argsort(group, kind="stable")
+    return [tuple(three[:2]) for three in member[order].reshape(-1, 3).tolist()]
+
+
+class TestUnique:
+    @pytest.mark.parametrize("kind", [Stated, Streamed])
+    def test_order_is_that_of_first_appearance(self, kind):
+        """One of each A/B pair, the order that independent draws show first."""
+        index, p, shares = groups()
+        shown = []
+        for seed in range(8):
+            drawn = draw_unique(kind(p), 3 * len(index), target_class=1, seed=seed)
+            assert len(np.unique(space.index_to_compound(drawn))) == len(drawn)
+            shown += shown_in_groups(drawn, index)
+        n = len(shown)
+        assert n == 8 * 33 * 32
+        expected = dict(first_two(shares))
+        assert sum(expected.values()) == pytest.approx(1)
+        assert set(shown) <= set(expected)
+        for two, probability in expected.items():
+            error = math.sqrt(probability * (1 - probability) / n)
+            assert shown.count(two) / n == pytest.approx(probability, abs=4.5 * error)
+
+    def test_every_compound_of_a_spread_distribution(self):
+        """Tiny probabilities come last, and no compound is lost or shown twice."""
+        places = np.flatnonzero(space.compound_mask())[:2000]
         p = np.zeros(space.N_TABLE)
         p[places[:1000]], p[places[1000:]] = 1e-3, 1e-300
+        p[space.swap_ab(places[500:1500])] = 1e-300
         index = unique_sample(p, 2000, seed=0)
-        assert set(index[:1000]) == set(places[:1000])
-        assert set(index) == set(places)
+        assert set(space.index_to_compound(index[:1000])) == set(places[:1000])
+        assert set(space.index_to_compound(index)) == set(places)
         np.testing.assert_array_equal(unique_sample(p, 2000, seed=0), index)
         assert (unique_sample(p, 2000, seed=1) != index).any()
         assert unique_sample(p, 10, seed=0).tolist() == index[:10].tolist()
 
+    @pytest.mark.parametrize("kind", [Stated, Streamed])
+    def test_novel_ones_are_what_is_left_of_the_others(self, kind, small_set):
+        mirrored = TrainingSet(space.swap_ab(small_set.index), small_set.energy, "the other orders")
+        p = np.zeros(space.N_TABLE)
+        p[small_set.index], p[load_landscape().members(1)[:300]] = 1, 1
+        p /= p.sum()
+        known = np.unique(space.index_to_compound(small_set.index))
+        n_all = len(np.unique(space.index_to_compound(np.flatnonzero(p))))
+        novel = draw_unique(kind(p), n_all - len(known), target_class=1, seed=2, novel_to=mirrored)
+        assert not np.isin(space.index_to_compound(novel), known).any()
+        assert (p[novel] > 0).all()
+        if kind is Stated:
+            every = draw_unique(kind(p), n_all, target_class=1, seed=2)
+            left = every[~np.isin(space.index_to_compound(every), known)]
+            np.testing.assert_array_equal(novel, left)
+            message = f"only {len(novel)} compounds besides those left out can be drawn, 400 different"
+            with pytest.raises(InputError, match=message):
+                draw_unique(kind(p), 400, target_class=1, seed=2, novel_to=mirrored)
+
+    def test_what_does_not_exist_is_never_drawn(self):
+        p = table(AlNaK2F6=0.25)
+        p[0] = 0.75
+        for seed in range(20):
+            assert space.index_to_formula(unique_sample(p, 1, seed=seed)).tolist() == ["AlNaK2F6"]
+        with pytest.raises(InputError, match="only 1 compounds can be drawn, 2 different ones"):
+            unique_sample(p, 2)
+
     def test_a_stream_in_many_rounds(self):
         p = space.composition_mask() / space.N_COMPOSITIONS
         index = draw_unique(Streamed(p), 3000, target_class=1, seed=0)
-        assert len(np.unique(index)) == 3000
+        assert len(np.unique(space.index_to_compound(index))) == 3000
         np.testing.assert_array_equal(index, draw_unique(Streamed(p), 3000, target_class=1, seed=0))
 
     def test_too_many(self):
-        p = table(AlNaK2F6=0.5, NaAlK2F6=0.5)
-        with pytest.raises(InputError, match="stated: only 2 compositions can be drawn, 3 different"):
+        p = table(AlNaK2F6=0.25, NaAlK2F6=0.25, LiNaK2F6=0.5)
+        with pytest.raises(InputError, match="stated: only 2 compounds can be drawn, 3 different"):
             draw_unique(Stated(p), 3, target_class=1, seed=0)
-        with pytest.raises(InputError, match="streamed hardly shows a new composition after 2 different"):
+        with pytest.raises(InputError, match="streamed hardly shows a new compound after 2 different"):
             draw_unique(Streamed(p), 3, target_class=1, seed=0)
         assert len(draw_unique(Streamed(p), 2, target_class=1, seed=0)) == 2
         with pytest.raises(InputError, match="at least 1, got 0"):

@@ -1,13 +1,18 @@
+import hashlib
+import io
 import json
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
-from elpa_env import classes, load_landscape
+from elpa_env import TrainingSet, classes, load_landscape
 from elpa_env.errors import InputError
 from elpa_env.landscape import CITATION, Landscape, _fit, _row_kernel, fit_landscape, held_out_error
 from elpa_env.space import N_TABLE, composition_mask, index_to_numbers
 from elpa_env.training import load_training_set
+from tests.test_files import full_disk
 
 REFERENCE_COUNTS = {1: 3756, 2: 19960, 5: 907761}
 
@@ -69,6 +74,125 @@ def test_save_and_load_round_trip_and_tampering(landscape, tmp_path):
     (other / "landscape.json").write_text(json.dumps({**record, "format": 99}))
     with pytest.raises(InputError, match="altered"):
         load_landscape(other)
+
+
+def rewrite(folder, arrays, **record):
+    """A landscape's folder with other content and the hash that belongs to it."""
+    blob = io.BytesIO()
+    np.savez(blob, **arrays)
+    alter(folder, blob.getvalue(), **record)
+
+
+def alter(folder, blob, **record):
+    (folder / "landscape.npz").write_bytes(blob)
+    old = json.loads((folder / "landscape.json").read_text())
+    new = {**old, "sha256": hashlib.sha256(blob).hexdigest(), **record}
+    (folder / "landscape.json").write_text(json.dumps(new))
+
+
+@pytest.fixture(scope="module")
+def original(landscape, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original")
+    landscape.save(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    """A saved landscape to alter, and its arrays."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    with np.load(tmp_path / "landscape.npz") as arrays:
+        return tmp_path, dict(arrays)
+
+
+def refuse(folder, match):
+    with pytest.raises(InputError, match=match) as caught:
+        load_landscape(folder)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"planes": np.zeros((2, 10), np.uint8)}, "its levels must be"),
+        ({"planes": np.zeros(2 * N_TABLE, np.uint8)}, "its levels must be"),
+        ({"planes": np.zeros((2, N_TABLE), np.int8)}, "its levels must be"),
+        ({"planes": np.array("x")}, "its levels must be"),
+        ({"training_index": np.array([0.5])}, "must hold compositions"),
+        ({"training_index": np.array([[1]])}, "must hold compositions"),
+        ({"training_index": np.array(["x"])}, "must hold compositions"),
+        ({"training_index": np.array([0])}, "must hold compositions"),
+        ({"training_index": np.array([-1])}, "must hold compositions"),
+        ({"training_index": np.array([N_TABLE])}, "must hold compositions"),
+        ({"above_edge": np.array([np.nan])}, "must hold compositions"),
+        ({"above_edge": np.array([1 << 40])}, "must hold compositions"),
+        ({"planes": np.array([None])}, "no archive of arrays"),
+        ({"more": np.zeros(1 << 25, np.uint8)}, "larger than"),
+    ],
+)
+def test_arrays_that_are_none_of_a_landscape(saved, wrong, match):
+    folder, arrays = saved
+    if "more" in wrong:
+        blob = io.BytesIO()
+        np.savez_compressed(blob, **wrong)
+        alter(folder, blob.getvalue())
+    else:
+        rewrite(folder, {**arrays, **wrong})
+    refuse(folder, match)
+
+
+def test_archives_that_are_none(saved):
+    folder, arrays = saved
+    for name in ("planes", "training_index"):
+        rewrite(folder, {key: array for key, array in arrays.items() if key != name})
+        refuse(folder, "is damaged")
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2, 99999999999999), }"
+    for content in (b"", b"x", header.ljust(127) + b"\n", b"not an array"):
+        with zipfile.ZipFile(folder / "made.zip", "w") as archive:
+            archive.writestr("planes.npy", content)
+        alter(folder, (folder / "made.zip").read_bytes())
+        refuse(folder, "is damaged")
+    for blob in (b"", b"PK\x03\x04", bytes(100)):
+        alter(folder, blob)
+        refuse(folder, "is damaged")
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{", "[" * 100_000, '"' + "x" * 100, "\udcff"])
+def test_records_that_are_none(saved, text):
+    folder, _ = saved
+    (folder / "landscape.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    refuse(folder, "build-landscape")
+
+
+def test_it_is_saved_as_a_whole_or_not_at_all(saved, landscape, monkeypatch):
+    folder, _ = saved
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = Landscape(landscape.levels, landscape.training_index[:5], {})
+    with full_disk(1 << 16), pytest.raises(InputError, match="cannot write .*: File too large"):
+        other.save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    other.save(folder)
+    assert load_landscape(folder).training_index.tolist() == other.training_index.tolist()
+
+
+def test_energies_that_16_bits_cannot_hold_are_refused(small_set):
+    for energy in (-36.3, 1e300):
+        rows = TrainingSet(small_set.index, np.full(len(small_set), energy), "wrong")
+        with pytest.raises(InputError, match=r"energies of -36.2..30.1 eV/atom, and the fit predicts"):
+            fit_landscape(rows, held_out=20)
+    for energy in (30.0,):
+        rows = TrainingSet(small_set.index, np.full(len(small_set), energy), "extreme")
+        fitted, _ = fit_landscape(rows, held_out=20)
+        assert fitted.energy(small_set.index) == pytest.approx(energy, abs=2e-3)
+
+
+def test_a_class_that_the_fit_all_but_loses_gives_the_training_rows_that_there_are(small_set):
+    energy = np.where(np.arange(len(small_set)) % 2, 4.5, -2.5)
+    few = TrainingSet(
+        np.repeat(small_set.index[:3], 60), np.resize(energy, 180), "one composition, two energies"
+    )
+    fitted, _ = fit_landscape(few, held_out=20)
+    assert len(fitted.training_index) < len(few)
 
 
 def test_product_form_equals_the_plain_kernel(small_set):

@@ -6,7 +6,7 @@ from scipy.spatial.distance import jensenshannon
 
 from elpa_env import load_training_set
 from elpa_env.errors import InputError
-from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask
+from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask, index_to_compound
 from eval import metrics
 from eval.judge import load_judge
 from eval.study.views import training_js_distance
@@ -86,6 +86,107 @@ def test_disjoint_distributions_are_at_distance_one():
     assert metrics.js_distance(p, q) == pytest.approx(1)
     with pytest.raises(ValueError, match=r"\(4, 39\)"):
         metrics.js_distance(p, q[:3])
+
+
+class TestCompounds:
+    """Both A/B orders of a composition are one compound."""
+
+    @pytest.fixture
+    def orders(self):
+        """Two orders in class 1; one in 1, one in 2; one in 2 alone; both in 3."""
+        table_class = np.zeros(N_TABLE, dtype=np.int8)
+        p = np.zeros(N_TABLE)
+        rows = [((0, 1), 1, 0.1), ((1, 0), 1, 0.2), ((2, 3), 1, 0.15), ((3, 2), 2, 0.25)]
+        rows += [((4, 5), 2, 0.05), ((6, 7), 3, 0.05), ((7, 6), 3, 0.1), ((8, 9), 1, 0.1)]
+        for (a, b), energy_class, share in rows:
+            table_class[place(a, b, 10, 11)], p[place(a, b, 10, 11)] = energy_class, share
+        return p, table_class
+
+    @pytest.mark.parametrize(
+        ("drawn", "target_class", "share"),
+        [
+            ([(0, 1)], 1, 1 / 3),
+            ([(0, 1), (1, 0)], 1, 1 / 3),
+            ([(0, 1), (2, 3), (8, 9)], 1, 1),
+            ([(3, 2)], 1, 0),  # the order that is in another class
+            ([(3, 2), (2, 3)], 2, 1 / 2),
+            ([(6, 7), (0, 1)], 3, 1),
+            ([(0, 1)], 3, 0),
+        ],
+    )
+    def test_drawn(self, orders, drawn, target_class, share):
+        counts = np.zeros(N_TABLE, dtype=np.int64)
+        for a, b in drawn:
+            counts[place(a, b, 10, 11)] = 7
+        result = metrics.all_metrics(counts, orders[1], target_class=target_class)
+        assert result["compounds"] == pytest.approx(share)
+
+    def test_expected(self, orders):
+        p, table_class = orders
+        result = metrics.expected_metrics(p, table_class, target_class=1, n_samples=4)
+        assert result["compounds"] == pytest.approx((1 - 0.7**4 + 1 - 0.85**4 + 1 - 0.9**4) / 3)
+        result = metrics.expected_metrics(p, table_class, target_class=2, n_samples=4)
+        assert result["compounds"] == pytest.approx((1 - 0.75**4 + 1 - 0.95**4) / 2)
+
+    def test_expected_is_the_mean_of_many_draws(self, orders):
+        p, table_class = orders
+        places = np.flatnonzero(p)
+        draws = np.random.default_rng(0).multinomial(3, p[places], size=20_000) > 0
+        in_class = table_class[places] == 1
+        compounds, which = np.unique(index_to_compound(places), return_inverse=True)
+        found = [(draws & in_class)[:, which == k].any(axis=1) for k in range(len(compounds))]
+        share = np.sum(found, axis=0).mean() / 3
+        result = metrics.expected_metrics(p, table_class, target_class=1, n_samples=3)
+        assert result["compounds"] == pytest.approx(share, abs=0.01)
+
+    def test_none_in_the_class(self, orders):
+        assert np.isnan(metrics.all_metrics(*orders, target_class=9)["compounds"])
+
+    def test_against_the_numbers_of_compounds(self):
+        rng = np.random.default_rng(1)
+        members = (rng.random(N_TABLE) < 0.01) & composition_mask()
+        named = np.unique(index_to_compound(np.flatnonzero(members)))
+        assert metrics.compound_count(members) == len(named)
+
+
+class TestMetricsAreData:
+    def test_what_is_said_of_them(self):
+        assert list(metrics.METRICS) == [*metrics.PAPER_METRICS, "compounds"]
+        assert len(metrics.PAPER_METRICS) == 5
+        for key, metric in metrics.METRICS.items():
+            assert metric.key == key
+            assert (metric.unit, metric.factor) in (("%", 100), ("", 1))
+        assert {key: metric.better for key, metric in metrics.METRICS.items()} == {
+            "precision": "higher",
+            "precision_neighbour": "",
+            "coverage": "higher",
+            "coverage_neighbour": "",
+            "js_distance": "lower",
+            "compounds": "higher",
+        }
+
+    def test_how_a_share_is_shown(self):
+        metric = metrics.METRICS["precision"]
+        assert metric.heading == "precision (right class) / %"
+        assert metric.short_heading == "precision / %"
+        assert metric.show(0.832149) == "83.21 %"
+        assert metric.show_mean(0.832149, 0.00849) == "83.2 ± 0.8"
+        assert metric.show_mean(0.832149) == "83.2"
+        assert metric.show_paper(0.83, 0.01) == "83 ± 1"
+        assert metric.show(None) == metric.show(np.nan) == metric.show_mean(np.nan) == "-"
+
+    def test_how_a_distance_is_shown(self):
+        metric = metrics.METRICS["js_distance"]
+        assert metric.heading == metric.short_heading == "JS distance"
+        assert metric.show(0.163449) == "0.1634"
+        assert metric.show_mean(0.163449, 0.0036) == "0.163 ± 0.004"
+        assert metric.show_paper(0.163449, 0.0096) == "0.16 ± 0.01"
+
+    def test_the_best(self):
+        values = [0.3, np.nan, 0.1, 0.2]
+        assert metrics.METRICS["precision"].best(values) == 0.3
+        assert metrics.METRICS["js_distance"].best(values) == 0.1
+        assert np.isnan(metrics.METRICS["precision"].best([np.nan]))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 10))

@@ -181,15 +181,13 @@ class TestRewardModel:
 
 class TestEnvironment:
     def test_the_model_is_energy_and_reward(self, fitted):
-        digits = space.index_to_digits(some(30))
         targets = (np.arange(30) % 10 + 1).astype(np.int8)
-        outcome = rules.finish(digits, targets, fitted, fitted.reward)
+        outcome = rules.finish(some(30), targets, fitted, fitted.reward)
         np.testing.assert_allclose(
             outcome.reward, fitted.reward(space.index_to_numbers(some(30)), None, None, targets)
         )
         np.testing.assert_allclose(outcome.energy, fitted.energy(some(30)), rtol=1e-6)
-        repeated = np.array([[1, 1, 1, 1, 2, 1, 2, 2]], dtype=np.int8)
-        assert rules.finish(repeated, 1, fitted, fitted.reward).reward == [-1]
+        assert rules.finish(np.array([-1]), 1, fitted, fitted.reward).reward == [-1]
 
     def test_a_reward_sees_numbers_energy_class_and_target(self, landscape):
         seen = []
@@ -199,7 +197,7 @@ class TestEnvironment:
             return np.full(len(numbers), 0.25)
 
         targets = np.array([1, 7, 10], dtype=np.int8)
-        outcome = rules.finish(space.index_to_digits(some(3)), targets, landscape, mine)
+        outcome = rules.finish(some(3), targets, landscape, mine)
         np.testing.assert_array_equal(outcome.reward, 0.25)
         ((numbers, energy, energy_class, target_class),) = seen
         np.testing.assert_array_equal(numbers, space.index_to_numbers(some(3)))
@@ -212,7 +210,7 @@ class TestEnvironment:
             return np.full(len(numbers), np.nan)
 
         with pytest.raises(InputError, match=r"reward .*bad returned nan"):
-            rules.finish(space.index_to_digits(some(3)), 1, landscape, bad)
+            rules.finish(some(3), 1, landscape, bad)
 
 
 class TestElementEmbedding:

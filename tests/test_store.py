@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elpa_env.errors import InputError
+from elpa_env.sampler import Access
 from eval.study.store import (
     Draws,
     RunResult,
@@ -21,7 +23,7 @@ from eval.study.store import (
 
 
 def result(seed=0, **files):
-    identity = {"model": "mine", "config": {"width": 3}, "seed": seed}
+    identity = {"model": "mine", "config": {"width": 3}, "seed": seed, "training_set": "abc"}
     key = key_of(identity)
     record = {
         "key": key,
@@ -32,7 +34,10 @@ def result(seed=0, **files):
         "seed": seed,
         "target_class": 1,
         "judge": "",
-        "access": {"kind": "offline"},
+        "access": asdict(Access("offline")),
+        "training_set": {"name": "some rows", "rows": 3, "sha256": "abc"},
+        "versions": {},
+        "hardware": {},
         "checkpoint": "model.pt",
         "train_seconds": 1.5,
         "finished": 100.0 + seed,

@@ -1,6 +1,12 @@
+import contextlib
+import gzip
+import http.server
+import lzma
 import os
 import pickle
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +17,8 @@ from elpa_env.space import index_to_numbers, swap_ab
 from elpa_env.training import ClassBalancedSampler
 
 HEADER = b"Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n"
+NOTED = HEADER[:-1] + b",note\n"
+GOOD = b"13,11,19,9,-2.9\n"
 AUGMENTED = [86, 270, 984, 4688, 9650, 3446, 1200, 566, 186, 36]
 AS_THEY_ARE = [43, 135, 492, 2356, 4837, 1729, 602, 284, 94, 18]
 
@@ -46,21 +54,11 @@ class TestDFT:
         monkeypatch.setenv(dft.DATA_DIR_VARIABLE, str(dft_dir))
         assert load_training_set("dft").class_counts.tolist() == AUGMENTED
 
-    @pytest.mark.parametrize("form", ["folder", "file", "address"])
-    def test_fetched_into_the_cache(self, dft_dir, form, no_dft):
-        source = {
-            "folder": str(dft_dir),
-            "file": str(dft_dir / "train_set.pkl"),
-            "address": (dft_dir / "train_set.pkl").as_uri(),
-        }[form]
+    @pytest.mark.parametrize("name", ["", *dft.DFT_FILES])
+    def test_fetched_into_the_cache(self, dft_dir, name, no_dft):
         with pytest.raises(InputError, match="elpa data fetch"):
             load_training_set("dft")
-        if form == "address":
-            pytest.importorskip("pooch")
-            with pytest.raises(InputError, match="cannot download"):
-                dft.fetch(source.replace("file://", "nowhere://"))
-            return
-        assert dft.fetch(source).is_file()
+        assert dft.fetch(str(dft_dir / name)).is_file()
         assert load_training_set("dft").class_counts.tolist() == AUGMENTED
 
     def test_truncated_or_altered_is_refused(self, dft_dir, monkeypatch, tmp_path):
@@ -74,8 +72,109 @@ class TestDFT:
             with pytest.raises(InputError, match="not the DFT table"):
                 dft.fetch(str(tmp_path / "train_set.pkl"))
         (tmp_path / "cut.pkl").write_bytes(whole[:-100])
-        with pytest.raises(InputError, match="truncated"):
+        with pytest.raises(InputError, match="not the published table"):
             load_training_set(tmp_path / "cut.pkl")
+
+    def test_the_published_pickle_is_known_by_its_hash_whatever_its_name(self, dft_dir, tmp_path):
+        shutil.copy(dft_dir / "train_set.pkl", tmp_path / "renamed.pkl")
+        own = load_training_set(tmp_path / "renamed.pkl")
+        assert own.class_counts.tolist() == AUGMENTED
+        assert own.name.startswith(dft.DFT_NAME)
+
+    def test_the_known_lengths_are_those_of_the_files(self, dft_dir):
+        assert {name: (dft_dir / name).stat().st_size for name in dft.DFT_FILES} == dft.DFT_BYTES
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers every path in its own way; `content` is the right file."""
+
+    content = b""
+    halt: threading.Event
+
+    def do_GET(self):
+        self.send_response(404 if self.path == "/missing" else 200)
+        if self.path in ("/right", "/wrong", "/cut"):
+            self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            getattr(self, self.path[1:])()
+
+    def right(self):
+        self.wfile.write(self.content)
+
+    def wrong(self):
+        self.wfile.write(bytes(len(self.content)))
+
+    def cut(self):
+        self.wfile.write(self.content[:-1000])
+
+    def missing(self):
+        pass
+
+    def endless(self):
+        while not self.halt.is_set():
+            self.wfile.write(bytes(1 << 16))
+
+    def stalled(self):
+        self.halt.wait()
+
+    def trickling(self):
+        while not self.halt.wait(0.05):
+            self.wfile.write(b"x")
+
+    def log_message(self, *_):
+        pass
+
+
+class TestAddress:
+    @pytest.fixture
+    def address(self, monkeypatch, no_dft):
+        """The address of a server on this machine; what it holds is up to `Server`."""
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(Server, "halt", threading.Event(), raising=False)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Server.halt.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    @pytest.mark.parametrize("name", list(dft.DFT_FILES))
+    def test_the_right_file_is_fetched(self, address, dft_dir, name, monkeypatch):
+        monkeypatch.setattr(Server, "content", (dft_dir / name).read_bytes())
+        assert dft.fetch(f"{address}/right") == dft.cache_dir() / name
+        assert load_training_set("dft").class_counts.tolist() == AUGMENTED
+
+    @pytest.mark.parametrize(
+        ("path", "match"),
+        [
+            ("wrong", "is not the DFT table"),
+            ("cut", "cannot download|is not the DFT table"),
+            ("missing", "cannot download .*404"),
+            ("endless", "longer than 317,841 bytes"),
+            ("stalled", r"cannot download .*\(.*(longer than 0.7 s|time)"),
+            ("trickling", r"cannot download .*\(.*(longer than 0.7 s|time)"),
+        ],
+    )
+    def test_what_else_a_server_may_do(self, address, path, match, monkeypatch):
+        monkeypatch.setattr(Server, "content", b"x" * 200_000)
+        monkeypatch.setattr(dft, "MAX_SECONDS", 0.7)
+        started = time.monotonic()
+        with pytest.raises(InputError, match=match) as caught:
+            dft.fetch(f"{address}/{path}")
+        assert time.monotonic() - started < 5
+        assert "\n" not in str(caught.value)
+        assert not dft.cache_dir().exists()
+
+    @pytest.mark.parametrize(
+        "address",
+        ["file:///etc/passwd", "nowhere://x", "data://x", "http://127.0.0.1:1/x", "http://[", "ftp://"],
+    )
+    def test_other_addresses(self, no_dft, address):
+        with pytest.raises(InputError, match="cannot download"):
+            dft.fetch(address)
 
 
 class _Evil:
@@ -93,81 +192,92 @@ class TestHostile:
             load_training_set(path)
         assert "\n" not in str(caught.value)
 
-    def test_nothing_in_a_pickle_runs(self, tmp_path):
+    def test_no_pickle_but_the_published_one_is_read(self, tmp_path, embedded):
         marker = tmp_path / "ran"
-        content = {"ANs": _Evil(str(marker)), "FEs": np.zeros(3)}
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            self.refuse(tmp_path / "evil.pkl", pickle.dumps(content, protocol), "would import")
+        numbers = index_to_numbers(embedded.index[:50])
+        harmless = {"ANs": numbers.astype(np.int32), "FEs": embedded.energy[:50] * 10}
+        for content in (harmless, {"ANs": _Evil(str(marker)), "FEs": np.zeros(3)}):
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                data = pickle.dumps(content, protocol)
+                self.refuse(tmp_path / "own.pkl", data, "Convert it to a .csv file with the columns Z_A, Z_B")
         assert not marker.exists()
 
-    @pytest.mark.parametrize(
-        "program",
-        [
-            b"cbuiltins\neval\n(S'1'\ntR.",
-            b"cnumpy\nload\n(S'x'\ntR.",
-            b"cnumpy\nfromfile\n(S'x'\ntR.",
-            b"celpa_env.dft\nfetch\n)R.",
-            b"cnumpy.core.multiarray\nscalar\n.",
-        ],
-    )
-    def test_nothing_but_arrays_is_imported(self, tmp_path, program):
-        self.refuse(tmp_path / "evil.pkl", program, "would import")
-
-    def test_objects_in_arrays_are_refused(self, tmp_path):
-        content = {"ANs": np.array([[object()] * 4], dtype=object), "FEs": np.zeros(1)}
-        self.refuse(tmp_path / "evil.pkl", pickle.dumps(content, 2), "is refused")
-
-    def test_attributes_set_on_what_is_admitted_do_not_stay(self, tmp_path):
-        program = b"cnumpy\ndtype\n}S'__name__'\nS'changed'\nsb."
-        self.refuse(tmp_path / "evil.pkl", program, "must hold")
-        assert dft._plain_dtype.__name__ == "_plain_dtype"
-
-    def test_a_harmless_pickle_is_read(self, tmp_path, embedded):
-        rows = embedded.index[:50]
-        content = {"ANs": index_to_numbers(rows).astype(np.int32), "FEs": embedded.energy[:50] * 10}
-        (tmp_path / "own.pkl").write_bytes(pickle.dumps(content, 2))
-        own = load_training_set(tmp_path / "own.pkl", augment=False)
-        np.testing.assert_array_equal(own.index, rows)
-        np.testing.assert_allclose(own.energy, embedded.energy[:50])
-
-    def test_byte_order_is_kept(self, tmp_path, embedded):
-        numbers = index_to_numbers(embedded.index[:20])
-        content = {"ANs": numbers.astype(">i4"), "FEs": (embedded.energy[:20] * 10).astype(">f8")}
-        (tmp_path / "big.pkl").write_bytes(pickle.dumps(content, 2))
-        own = load_training_set(tmp_path / "big.pkl", augment=False)
-        np.testing.assert_array_equal(own.index, embedded.index[:20])
-        np.testing.assert_allclose(own.energy, embedded.energy[:20])
+    def test_a_pickle_cannot_crash_the_interpreter(self, tmp_path):
+        program = b"\x80\x02cnumpy\ndtype\n(U\x02i8I00\nI01\ntR(K\x03U\x01<NK\x01J\xff\xff\xff\xffK\x00tb."
+        self.refuse(tmp_path / "own.pkl", program, "Convert it to a .csv file")
 
     @pytest.mark.parametrize(
-        ("name", "content", "match"),
+        ("content", "match"),
         [
-            ("a.pkl", b"nonsense", "truncated or not a pickle"),
-            ("a.pkl", pickle.dumps([1]), "must hold the arrays"),
-            ("a.pkl", pickle.dumps({"ANs": np.zeros((0, 4), int), "FEs": np.zeros(0)}, 4), "no rows"),
-            ("a.pkl", pickle.dumps({"ANs": np.zeros((3, 4), int), "FEs": np.zeros(2)}, 2), "must hold"),
-            ("a.csv", b"Z_A,Z_B\n1,2\n", "lacks the column Z_C"),
-            ("a.csv", b"", "is not a table"),
-            ("a.csv", HEADER, "no rows"),
-            ("a.csv", HEADER + b"1,2,3,x,0\n", "line 2"),
-            ("a.csv", HEADER + b"1,2,3,4,nan\n", "line 2"),
+            (b"Z_A,Z_B\n1,2\n", "lacks the column Z_C"),
+            (b"", "is empty, or has no header"),
+            (HEADER, "no rows"),
+            (HEADER + b"\n\n", "no rows"),
+            (HEADER + b"1,2,3,x,0\n", "line 2: it must hold five numbers"),
+            (HEADER + b"1,2,3,4,nan\n", "line 2: it must hold five numbers"),
+            (HEADER + b"1_3,11,19,9,-2.9\n", "line 2: it must hold five numbers"),
+            (HEADER + b"1,1,3,4,0\n", "line 2: no composition of .*: atomic numbers 1, 1, 3, 4"),
+            (HEADER + b"1,26,3,4,0\n", "line 2: no composition"),
+            (HEADER + b"13.5,11,19,9,-2.9\n", "line 2: no composition of .*: atomic numbers 13.5, 11, 19, 9"),
+            (HEADER + b"1e300,11,19,9,-2.9\n", "line 2: no composition"),
+            (HEADER + b"65549,11,19,9,-2.9\n", "line 2: no composition"),
+            (HEADER + b"13,11,19,9,1e300\n", "line 2: the energy must be within ±25 eV/atom, got 1e.300"),
+            (HEADER + GOOD + b"13,11,19,9,1,-2.9\n", "line 3 has 6 fields, the header has 5"),
+            (HEADER + b"13,11,19,9,1,-2.9\n", "line 2 has 6 fields, the header has 5"),
+            (HEADER + GOOD + b"13,11,19,9\n", "line 3 has 4 fields, the header has 5"),
+            (b"Z_A,Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n", "has the column Z_A twice"),
+            (b"Z_A, Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n", "has the column Z_A twice"),
+            (NOTED + b'13,11,19,9,-2.9,"a\nb\n\nc"\n13,13,19,9,-2.9,\n', "line 6: no composition"),
+            (NOTED + b'13,11,19,9,-2.9,"a\r\nb"\r\n\r\n13,11,19,9\r\n', "line 5 has 4 fields"),
             (
-                "a.csv",
-                HEADER + b"1,1,3,4,0\n",
-                "row 1 is no composition",
+                NOTED + b'13,11,19,9,-2.9,"a\nb"\n13,11,19,9,-2.9,"never closed\n',
+                "line 4: a quotation mark is not closed",
             ),
             (
-                "a.csv",
-                HEADER + b"1,26,3,4,0\n",
-                "row 1 is no composition",
+                NOTED + b'13,11,19,9,-2.9,"a\nb"\n13,11,19,9,-2.9,' + b"x" * 140_000,
+                "line 4: a field is longer",
             ),
-            ("a.pkl", pickle.dumps({"ANs": np.zeros((1, 4), int), "FEs": np.array(1.0)}, 4), "must hold"),
-            ("a.pkl", pickle.dumps({"ANs": np.zeros((2, 4), int), "FEs": np.ones((2, 1))}, 4), "must hold"),
-            ("a.csv", HEADER + b"1,3,4,5,1e300\n", "within ±25 eV/atom, got 1e.300"),
-            ("a.txt", b"x", "is a .csv or a .pkl"),
+            (
+                NOTED + GOOD[:-1] + b',"' + b"x\n" * 100_000,
+                "line 2: a field is longer",
+            ),
+            (HEADER + bytes(3 << 20), "line 2 is longer than 1,048,576 characters"),
+            (HEADER + b"13,11,19,9,\xff\n", "no text in UTF-8"),
+            (lzma.compress(HEADER + GOOD), "compressed .xz., unpack it first"),
+            (gzip.compress(HEADER + GOOD), "compressed .gzip., unpack it first"),
         ],
     )
-    def test_other_bad_files(self, tmp_path, name, content, match):
-        self.refuse(tmp_path / name, content, match)
+    def test_other_bad_tables(self, tmp_path, content, match):
+        self.refuse(tmp_path / "a.csv", content, match)
+
+    def test_what_spreadsheets_write_is_read(self, tmp_path):
+        rows = (
+            "\ufeffname, Z_A ,Z_B,Z_C,Z_D,formation_energy_eV_per_atom,note\r\n"
+            '"elpasolite, ""the"" one",13,11,19,9,-2.9,"two\r\nlines"\r\n\r\nother, 3,11,19,9.0,-2e0,\r\n\r\n'
+        )
+        (tmp_path / "s.csv").write_bytes(rows.encode())
+        own = load_training_set(tmp_path / "s.csv", augment=False)
+        assert index_to_numbers(own.index).tolist() == [[13, 11, 19, 9], [3, 11, 19, 9]]
+        assert own.energy.tolist() == [-2.9, -2.0]
+
+    def test_what_has_no_end_is_not_read(self, tmp_path, monkeypatch):
+        os.mkfifo(tmp_path / "pipe.csv")
+        os.symlink("/dev/zero", tmp_path / "zero.csv")
+        for name in ("pipe.csv", "zero.csv", "zero.csv/x"):
+            with pytest.raises(InputError, match="cannot read"):
+                load_training_set(tmp_path / name)
+        monkeypatch.setattr(dft, "MAX_BYTES", len(HEADER + GOOD) - 1)
+        self.refuse(tmp_path / "a.csv", HEADER + GOOD, "larger than 60 bytes")
+        self.refuse(tmp_path / "a.txt", b"x", "a training table is a .csv file")
+
+    @pytest.mark.parametrize("name", [b"m\xff.csv", b"a\nb.csv", "ü.csv".encode()])
+    def test_any_name_of_a_file(self, tmp_path, name):
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes(HEADER + GOOD)
+        own = load_training_set(path)
+        own.name.encode()
+        assert "\n" not in own.name
+        self.refuse(path, HEADER, "no rows")
 
     def test_missing(self, tmp_path, no_dft):
         with pytest.raises(InputError, match="cannot read"):

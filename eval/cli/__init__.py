@@ -28,8 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line: one line and status 2 for bad input, 130 when interrupted."""
     if not (sys.argv[1:] if arguments is None else arguments):
         arguments = ["--help"]
+    common.print_anything()
     try:
         status = app(arguments, standalone_mode=False)
+        common.flush()
     except InputError as error:
         common.warn(str(error))
         status = 2
@@ -37,14 +39,15 @@ def main(arguments: list[str] | None = None) -> None:
         common.warn(error.format_message())
         status = 2
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None:
             raise
-        common.warn(f"cannot use {error.filename}: {error.strerror}")
+        common.warn(f"cannot use {error.filename or 'standard output'}: {error.strerror}")
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     if status == _INTERRUPTED:
         common.warn("interrupted")
+    common.silence_if_broken()
     sys.exit(status or 0)
 
 

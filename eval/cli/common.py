@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +16,8 @@ from elpa_env.errors import InputError
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Wrong usage, in whatever copy of Click this version of Typer works with."""
 
-console = Console() if sys.stdout.isatty() else Console(width=160)
-errors = Console(stderr=True)
+console = Console(emoji=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
+errors = Console(stderr=True, emoji=False)
 
 TargetClass = Annotated[int, typer.Option(help="Energy class 1-10 to aim at; 1 is the most stable.")]
 NSamples = Annotated[int, typer.Option(help="Valid samples to draw.")]
@@ -120,9 +122,34 @@ def workers(jobs: int, cluster: str) -> Any:
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    errors.print(f"elpa: {message}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+    errors.print(f"elpa: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """One line on standard output, names in it taken as they are."""
-    console.print(message, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_anything() -> None:
+    """Let names that are no UTF-8, and signs that the terminal lacks, be printed as something else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write out what is printed, so that a full disk is noticed while it can be said.
+
+    Raises:
+        OSError: standard output cannot be written to.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def silence_if_broken() -> None:
+    """Give up on a standard output that cannot be written to, which Python complains of when it ends."""
+    try:
+        flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

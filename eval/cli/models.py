@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_folder, check_target, write_text
+from elpa_env.files import atomic_folder, atomic_path, check_target, write_text
 from eval.cli import common
 from eval.cli.common import (
     AgentMasking,
@@ -115,8 +115,9 @@ def sample(
     """Draw valid samples from a trained model, with energy, class and novelty."""
     import numpy as np
 
+    from elpa_env.sampler import check_n_samples
+    from elpa_env.space import N_TABLE
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
     from eval.scoring import draw_unique, draw_valid, sample_table
 
     check_target_class(target_class)
@@ -126,14 +127,18 @@ def sample(
     target = check_target(out, overwrite=overwrite, kind="file")
     training_set = common.training_set(data, augment=True)
     sampler = _sampler(model, training_set, target_class, device, kind, judge, trust)
-    with progress_bar(common.console, "sampling") as progress:
+    seen = np.zeros(N_TABLE, dtype=bool)
+    with progress_bar(common.console, "sampling") as progress, atomic_path(target) as path:
         draw: dict[str, Any] = {"target_class": target_class, "seed": seed, "progress": progress}
         if unique or novel:
-            index = draw_unique(sampler, n_samples, novel_to=training_set if novel else None, **draw)
+            novel_to = training_set if novel else None
+            chunks: Iterable[Any] = [draw_unique(sampler, n_samples, novel_to=novel_to, **draw)]
         else:
-            index = np.concatenate([chunk for chunk, _ in draw_valid(sampler, n_samples, **draw)])
-    table = sample_table(index, judge=judged, training_set=training_set)
-    write_text(target, table.to_csv(index=False))
+            chunks = (chunk for chunk, _ in draw_valid(sampler, n_samples, **draw))
+        with path.open("w", encoding="utf-8", newline="") as file:
+            for number, index in enumerate(chunks):
+                table = sample_table(index, judge=judged, training_set=training_set, seen=seen)
+                table.to_csv(file, index=False, header=number == 0, lineterminator="\n")
     kind_of = "different compounds" if unique or novel else "samples"
     common.say(f"{n_samples:,} {kind_of}: {out}; novelty against: {training_set.name}; judge: {judged.name}")
     trained_on = getattr(getattr(sampler, "model", sampler), "trained_on", None)
@@ -215,8 +220,8 @@ def _score_agent(
     how: dict[str, Any],
 ) -> tuple[str, Any, Any]:
     """Name, score and exact score of an agent."""
+    from elpa_env.sampler import check_n_samples
     from eval.exact import evaluate
-    from eval.metrics import check_n_samples
 
     number = 10_000 if n_samples is None else n_samples
     check_n_samples(number)
@@ -271,9 +276,9 @@ def solve(
     overwrite: Overwrite = False,
 ) -> None:
     """Solve the environment exactly: what an agent that learned everything would draw."""
+    from elpa_env.sampler import check_n_samples
     from eval.exact import exact_table, solve_class
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
 
     check_n_samples(n_samples)
     target = check_target(out, overwrite=overwrite, kind="file") if out else None
@@ -302,9 +307,9 @@ def frontier(
     overwrite: Overwrite = False,
 ) -> None:
     """Precision against coverage of trained agents as beta varies, exactly and without training again."""
+    from elpa_env.sampler import check_n_samples
     from eval.frontier import check_betas, frontier_table, sweep_agents, write_frontier
     from eval.judge import load_judge
-    from eval.metrics import check_n_samples
 
     check_target_class(target_class)
     check_n_samples(n_samples)

@@ -12,10 +12,9 @@ from typing import Any, Final
 from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError
 from elpa_env.files import sha256
-from elpa_env.sampler import Preset
+from elpa_env.sampler import Preset, check_n_samples
 from elpa_env.training import TrainingSet, load_training_set
 from eval.judge import load_judge
-from eval.metrics import check_n_samples
 from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_spec
 from eval.study.store import key_of
 
@@ -106,7 +105,8 @@ class Plan:
         if not self.seeds:
             raise InputError("the number of seeds must be at least 1, got 0")
         check_n_samples(self.n_samples)
-        if self.preset not in PRESETS:
+        presets = {preset for name in self.models for preset in model_spec(name).presets}
+        if self.preset not in {*PRESETS, *presets}:
             raise InputError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
         for judge in self.judges:
             load_judge(judge)

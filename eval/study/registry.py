@@ -35,10 +35,11 @@ from elpa_env.sampler import Preset, Progress, Sampler
 from elpa_env.solve import OptimalSampler
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
+from generative import vae, wgan_gp
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
-from generative.vae import ConditionalVAE, VAEConfig
-from generative.wgan_gp import ConditionalWGAN, WGANConfig
+from generative.vae import ConditionalVAE
+from generative.wgan_gp import ConditionalWGAN
 
 PRESETS: Final = ("quick", "default", "paper")
 
@@ -183,7 +184,7 @@ def _baseline(name: str) -> ModelSpec:
         name,
         BASELINES[name].title,
         lambda task: BaselineSampler(name, task.training_set),
-        needs_class=name != "random",
+        needs_class=BASELINES[name].uses_labels,
     )
 
 
@@ -200,18 +201,13 @@ _ACTING = OnlineConfig()
 _ORACLE = OnlineConfig(n_updates=8_000, exploration=0.1)
 """True classes have sharper edges than a model's probabilities, and take longer to learn."""
 _DQN = DQNConfig.default()
-_GAN = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 _ALL: Final = (
     _offline("dqn", "DQN", _DQN, DQNConfig()),
     ModelSpec(
         "vae",
         "VAE",
         _train_vae,
-        {
-            "quick": Preset(VAEConfig(n_updates=1_500), "the paper"),
-            "default": Preset(VAEConfig(), "the paper"),
-            "paper": Preset(VAEConfig(), "the paper"),
-        },
+        vae.PRESETS,
         ".pt",
         lambda path, _, device: ConditionalVAE.load(path, device=device),
         cost=1,
@@ -220,11 +216,7 @@ _ALL: Final = (
         "gan",
         "GAN",
         _train_gan,
-        {
-            "quick": _preset(replace(_GAN, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999)),
-            "default": _preset(_GAN),
-            "paper": Preset(WGANConfig(), "the paper"),
-        },
+        wgan_gp.PRESETS,
         ".pt",
         lambda path, _, device: ConditionalWGAN.load(path, device=device),
         cost=2,

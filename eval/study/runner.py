@@ -29,6 +29,7 @@ from eval.study.job import POLL, Job, end_with, execute
 from eval.study.plan import Plan, Run
 from eval.study.store import DISTRIBUTION, RunResult, Store
 
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
 _WAIT: Final = 1.0
 """Seconds between two looks at a run that another process trains."""
 
@@ -196,15 +197,30 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
     elif workers.jobs == 1:
         yield _Here(), 1
     else:
-        from loky import ProcessPoolExecutor
+        with _safe_path():
+            from loky import ProcessPoolExecutor
 
-        executor = ProcessPoolExecutor(workers.jobs, initializer=end_with, initargs=(os.getpid(),))
-        try:
-            yield executor, workers.jobs
-        except BaseException:
-            executor.shutdown(kill_workers=True)
-            raise
-        executor.shutdown()
+            executor = ProcessPoolExecutor(workers.jobs, initializer=end_with, initargs=(os.getpid(),))
+            try:
+                yield executor, workers.jobs
+            except BaseException:
+                executor.shutdown(kill_workers=True)
+                raise
+            executor.shutdown()
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """New processes of Python look for no code in the working folder, as they otherwise do first."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 class _Here(ThreadPoolExecutor):

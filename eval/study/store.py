@@ -319,8 +319,9 @@ class Store:
         if path.exists():
             return
         self.create()
+        name = training_set.name.encode("utf-8", "surrogateescape")
         arrays = {"index": training_set.index, "energy": training_set.energy}
-        write_bytes(path, _npz(**arrays, name=np.frombuffer(training_set.name.encode(), dtype=np.uint8)))
+        write_bytes(path, _npz(**arrays, name=np.frombuffer(name, dtype=np.uint8)))
 
     def training_set(self, digest: str) -> TrainingSet:
         """Rows that runs were trained on.
@@ -331,7 +332,7 @@ class Store:
         path = self._training_set_path(digest)
         try:
             arrays = _arrays(path.read_bytes(), index=1, energy=1, name=1)
-            name = arrays["name"].tobytes().decode()
+            name = arrays["name"].tobytes().decode("utf-8", "surrogateescape")
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is missing or damaged: run the comparison again") from error
         rows = TrainingSet(arrays["index"].astype(np.int64), arrays["energy"].astype(np.float64), name)
@@ -361,21 +362,43 @@ _FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "title": str,
     "seed": int,
     "target_class": int,
+    "judge": str,
+    "training_set": dict,
+    "versions": dict,
+    "hardware": dict,
     "access": dict,
     "train_seconds": (int, float),
     "finished": (int, float),
     "files": dict,
 }
 """What the record of a run must have, and of which type."""
+_ACCESS: Final = {
+    "kind": str,
+    "labels": int,
+    "model_queries": int,
+    "landscape_queries": int,
+    "chosen_by": str,
+}
+"""What `elpa_env.sampler.Access` looks like in it."""
 
 
 def _is_record(record: Any, key: str) -> bool:
     """Whether what a ``run.json`` holds is the record of the run with that key."""
     return (
         isinstance(record, dict)
-        and all(isinstance(record.get(name), kind) for name, kind in _FIELDS.items())
+        and {"checkpoint", "preset"} <= set(record)
+        and _has_fields(record, _FIELDS)
+        and _has_fields(record["access"], _ACCESS)
+        and _has_fields(record["training_set"], {"name": str, "rows": int, "sha256": str})
+        and _has_fields(record["identity"], {"training_set": str})
+        and isinstance(record["checkpoint"], str | None)
+        and isinstance(record["preset"], str | None)
         and record["key"] == key == key_of(record["identity"])
     )
+
+
+def _has_fields(content: dict[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> bool:
+    return all(isinstance(content.get(name), kind) for name, kind in fields.items())
 
 
 def _read_json(path: Path) -> Any:

@@ -41,8 +41,9 @@ def write_view(view: View, folder: Path) -> None:
 def write_table(path: Path, table: RenderableType, width: int) -> None:
     """Write a table as text."""
     text = io.StringIO()
-    Console(file=text, width=width).print(table)
-    write_text(path, text.getvalue())
+    Console(file=text, width=width, emoji=False).print(table)
+    # names of files need not be UTF-8
+    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode())
 
 
 def samples_file(name: str, seed: int, seeds: Sequence[int]) -> str:

@@ -1,0 +1,166 @@
+"""What conditional generative models share: seeds, drawing, saving and loading, and saying what they saw."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from elpa_env.checkpoint import restore
+from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env.errors import InputError
+from elpa_env.sampler import Access, Preset, Progress, chosen_by
+from elpa_env.seeds import spawn, torch_seed
+from elpa_env.space import N_STEPS, decode
+from elpa_env.training import TrainingSet
+from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
+
+_CHUNK: Final = 2048
+"""Samples that are decoded at once: few enough for what a layer makes of them to stay in the cache."""
+
+
+class _Config(Protocol):
+    """What every dataclass of hyperparameters here has."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Entries of the latent vector."""
+        ...
+
+
+Config = TypeVar("Config", bound=_Config)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """One generator for each thing in the training of a model that draws; no two share a stream."""
+
+    batches: np.random.Generator
+    noise: th.Generator
+
+
+class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
+    """A network that makes compositions from standard normal latent vectors; one serves every class.
+
+    A model is one file: it makes its networks in `_build`, learns in `_train` and turns latent vectors into
+    compositions in `_decode`.
+
+    Args:
+        config: hyperparameters; the defaults of `config_type`.
+        seed: of the weights and of everything random in `fit`.
+        device: where to train and sample.
+
+    Attributes:
+        name: of the kind of model, in checkpoints and tables.
+        presets: hyperparameters that ship with it.
+        trained_on: record of the training set, see `TrainingSet.record`; None before training.
+        access: what it saw, see `elpa_env.Sampler`.
+    """
+
+    name: str
+    config_type: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Preset]]
+
+    def __init__(
+        self, config: Config | None = None, *, seed: int = 0, device: th.device | str = "cpu"
+    ) -> None:
+        super().__init__()
+        self.config: Config = self.config_type() if config is None else config
+        self.seed = seed
+        self.device = th.device(device)
+        self.trained_on: dict[str, Any] | None = None
+        self.access = self._access(labels=0)
+        self._start()
+
+    @abc.abstractmethod
+    def _build(self, generator: th.Generator) -> None:
+        """Make the networks, with weights drawn from `generator`, as attributes."""
+
+    @abc.abstractmethod
+    def _train(self, training_set: TrainingSet, streams: Streams, progress: Progress | None) -> None:
+        """Train the networks on a training set."""
+
+    @abc.abstractmethod
+    def _decode(self, inputs: Tensor) -> Tensor:
+        """(n, 8) vectors of (n, latent_dim + 10) rows [latent vector, one-hot class]."""
+
+    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
+        """Train from the start on class-balanced batches of a training set; an earlier training is forgotten.
+
+        Args:
+            training_set: all that the model sees.
+            progress: called with updates made and updates to make.
+
+        Raises:
+            InputError: the training set has no rows.
+        """
+        self._train(training_set, self._start(), progress)
+        self.trained_on = training_set.record()
+        self.access = self._access(labels=training_set.n_labels)
+        return self
+
+    def _start(self) -> Streams:
+        """Make the networks anew; return the streams of their training."""
+        weights, batches, noise = spawn(self.seed, 3)
+        self._build(th.Generator().manual_seed(torch_seed(weights)))
+        self.to(self.device)
+        return Streams(np.random.default_rng(batches), th.Generator().manual_seed(torch_seed(noise)))
+
+    def _access(self, *, labels: int) -> Access:
+        return Access("offline", labels=labels, chosen_by=chosen_by(self.config, self.presets.values()))
+
+    @th.no_grad()
+    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
+        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
+        check_target_class(target_class)
+        latent_dim = self.config.latent_dim
+        # the root of the seed: no stream of a training, which are its children
+        generator = th.Generator().manual_seed(torch_seed(np.random.SeedSequence(seed)))
+        inputs = th.zeros(min(n, _CHUNK), latent_dim + N_CLASSES, device=self.device)
+        inputs[:, latent_dim + target_class - 1] = 1
+        digits = np.empty((n, N_STEPS), dtype=np.int8)
+        for start in range(0, n, _CHUNK):
+            rows = inputs[: n - start]
+            rows[:, :latent_dim] = th.randn(len(rows), latent_dim, generator=generator)
+            digits[start : start + len(rows)] = decode(self._decode(rows).cpu().numpy())
+        return digits
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, all or nothing."""
+        save_checkpoint(
+            path,
+            model=self.name,
+            config=self.config,
+            state={name: network.state_dict() for name, network in self.named_children()},
+            trained_on=self.trained_on,
+            access=self.access,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
+        """Read a checkpoint.
+
+        Raises:
+            InputError: it is none, is damaged, or is not of this kind of model.
+        """
+        content = load_checkpoint(path, model=cls.name)
+        with checked_content(path):
+            config = restore(cls.config_type, content["config"])
+            with th.device("meta"):  # weights take no memory before they are known to fit
+                model = cls(config, device="meta")
+            networks = dict(model.named_children())
+            if set(networks) != set(content["state"]):
+                raise InputError(f"it must hold the networks {', '.join(networks)}")
+            for name, network in networks.items():
+                network.load_state_dict(content["state"][name], assign=True)
+        model.trained_on = content["trained_on"]
+        model.access = content["access"]
+        model.device = th.device(device)
+        return model.to(model.device)
