@@ -106,7 +106,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         rows = self._training_set
         if self._reward is None:
             return sparse_reward(rows.energy_class[episodes], target)
-        return finish(rows.digits[episodes], target, lambda _: rows.energy[episodes], self._reward).reward
+        return finish(rows.index[episodes], target, lambda _: rows.energy[episodes], self._reward).reward
 
 
 class MixedReplayBuffer(ReplayBuffer):

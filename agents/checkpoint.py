@@ -1,20 +1,21 @@
-"""Saving and loading a `BoltzmannDQN` without pickles: a zip archive of JSON and plain numbers.
+"""Saving and loading a `BoltzmannDQN` without pickles: settings in JSON, weights as plain arrays.
 
-``agent.json`` holds settings, counters and the names and shapes of the tensors; ``tensors.bin`` their numbers,
-one tensor after the other. Nothing in such a file is ever run, and neither NumPy nor PyTorch has a part in its
-form. Stable-Baselines3's own archives hold pickles, which run code: they are read on demand alone.
+Nothing in such a file is ever run. Stable-Baselines3's own archives hold pickles, which run code: they are
+read only where somebody vouches for them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import itertools
 import math
+import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import numpy as np
 import torch as th
@@ -32,21 +33,21 @@ from agents.generators import preserved_generators
 from agents.policies import BoundedQPolicy, DigitEncoder, ElementEmbedding
 from agents.schedules import CosineSchedule
 from agents.vec_env import OfflineEnv
+from elpa_env.backups import Backup
+from elpa_env.checkpoint import read_checkpoint, restore, write_checkpoint
 from elpa_env.errors import InputError
-from elpa_env.files import StrPath, atomic_path, open_file
+from elpa_env.files import StrPath, open_file
+from elpa_env.rules import Masking
 from elpa_env.sampler import Access
-from elpa_env.space import N_STEPS
 
 if TYPE_CHECKING:
     from agents.dqn import BoltzmannDQN
 
 Agent = TypeVar("Agent", bound="BoltzmannDQN")
 
+NAME: Final = "BoltzmannDQN"
 FORMAT: Final = 2
 """Kept with every saved agent; raised when an older one can no longer be read."""
-JSON, TENSORS = "agent.json", "tensors.bin"
-_MAX_JSON: Final = 1 << 20
-_DTYPES: Final = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8"), "int64": np.dtype("<i8")}
 
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
@@ -61,68 +62,68 @@ _CLASSES: Final[dict[str, type]] = {
 """What settings may name."""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+@dataclass(frozen=True)
+class _Settings:
+    """Arguments of `BoltzmannDQN` that it keeps under the same names; infinity is no JSON."""
+
+    backup: Backup
+    beta: float | Literal["inf"]
+    conservative: float
+    masking: Masking | None
+    target_class: int | None
+    ema_decay: float
+    buffer_size: int
+    learning_starts: int
+    batch_size: int
+    tau: float
+    gamma: float
+    gradient_steps: int
+    n_steps: int
+    target_update_interval: int
+    exploration_fraction: float
+    exploration_initial_eps: float
+    exploration_final_eps: float
+    max_grad_norm: float
+    seed: int | None
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= -1
+@dataclass(frozen=True)
+class _Progress:
+    """Where training stands, under the names of SB3's attributes."""
 
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_optional_count(value: Any) -> bool:
-    return value is None or _is_count(value)
-
-
-_SETTINGS: Final[dict[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(("beta", "conservative", "ema_decay", "tau", "gamma", "max_grad_norm"), _is_number),
-    **dict.fromkeys(("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"), _is_number),
-    **dict.fromkeys(("backup", "masking"), _is_word),
-    **dict.fromkeys(("target_class", "seed"), _is_optional_count),
-    **dict.fromkeys(("buffer_size", "learning_starts", "batch_size", "gradient_steps"), _is_count),
-    **dict.fromkeys(("n_steps", "target_update_interval"), _is_count),
-    **dict.fromkeys(("policy_kwargs", "replay_buffer_kwargs"), lambda value: isinstance(value, dict)),
-    "replay_buffer_class": lambda value: value is None or issubclass(value, ReplayBuffer),
-}
-"""Arguments of `BoltzmannDQN` that are kept under the names of its attributes, and what they must be."""
-_COUNTERS: Final = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num", "_total_timesteps")
-"""Where training stands."""
+    num_timesteps: int
+    _n_updates: int
+    _n_calls: int
+    _episode_num: int
+    _total_timesteps: int
+    _current_progress_remaining: float
+    exploration_rate: float
 
 
 def save_agent(model: BoltzmannDQN, path: StrPath) -> None:
-    """Write an archive, all or nothing; ``.zip`` is added to a name without a suffix, as SB3 does.
+    """Write an agent, all or nothing; ``.zip`` is added to a name without a suffix, as SB3 does.
 
     Raises:
-        InputError: the agent has parts of the user's own, or the file cannot be written.
+        InputError: the agent has parts of the user's own, was made for another environment, or the file
+            cannot be written.
     """
-    width = (model.observation_space.shape or (0,))[0]
-    if model.observation_space != OfflineEnv(any_class=width != N_STEPS).observation_space:
+    any_class = model.observation_space.shape != OfflineEnv().observation_space.shape
+    if model.observation_space != OfflineEnv(any_class=any_class).observation_space:
         raise InputError("only agents for Elpasolite-v0 are kept without code: use DQN.save(model, path)")
-    tensors = {name: tensor.detach().cpu().numpy() for name, tensor in _tensors(model)}
     record = {
         "format": FORMAT,
-        "width": width,
-        "policy": _encode("policy", model.policy_class),
-        "learning_rate": _encode("learning_rate", model.learning_rate),
+        "model": NAME,
+        "any_class": any_class,
+        "settings": _fields(_Settings, model) | {"beta": "inf" if model.beta == math.inf else model.beta},
+        "progress": _fields(_Progress, model),
         "train_freq": [model.train_freq.frequency, model.train_freq.unit.value],  # type: ignore[union-attr]
-        "settings": {name: _encode(name, getattr(model, name)) for name in _SETTINGS},
-        "counters": {name: getattr(model, name) for name in _COUNTERS},
-        "progress_remaining": model._current_progress_remaining,
-        "exploration_rate": model.exploration_rate,
         "trained_on": _encode("trained_on", model.trained_on),
         "access": dataclasses.asdict(model.access),
-        "tensors": [[name, str(array.dtype), list(array.shape)] for name, array in tensors.items()],
     }
-    numbers = b"".join(
-        np.ascontiguousarray(array, dtype=_DTYPES[str(array.dtype)]).tobytes() for array in tensors.values()
-    )
-    text = json.dumps(record, indent=1).encode()
-    with atomic_path(with_suffix(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(JSON), text)
-        archive.writestr(zipfile.ZipInfo(TENSORS), numbers)
+    for name in ("policy_class", "learning_rate", "policy_kwargs", "replay_buffer_class"):
+        record[name] = _encode(name, getattr(model, name))
+    record["replay_buffer_kwargs"] = _encode("replay_buffer_kwargs", model.replay_buffer_kwargs)
+    write_checkpoint(with_suffix(path), record, dict(_arrays(model)))
 
 
 def load_agent(
@@ -136,40 +137,59 @@ def load_agent(
 ) -> Agent:
     """Read an agent that `save_agent` or SB3 wrote; see `BoltzmannDQN.load`."""
     path = with_suffix(path)
-    if not is_own(path):
+    if written_by_sb3(path):
         check_trust(path, trust)
         with preserved_generators(), one_line(path):
-            return DQN.load.__func__(kind, path, env, device, **kwargs)  # type: ignore[attr-defined,no-any-return]
-    if kwargs:
-        raise InputError(f"{', '.join(kwargs)} cannot be given for {path}: it is for archives of SB3")
-    record, tensors = _read(path)
-    with preserved_generators(), one_line(path):
-        model = _build(kind, record, tensors, env, device)
-        _restore(model, record, tensors)
-    if env is not None:
-        model.check_env()
+            model: Agent = DQN.load.__func__(kind, path, env, device, **kwargs)  # type: ignore[attr-defined]
+    else:
+        if kwargs:
+            raise InputError(f"{', '.join(kwargs)} is for archives of Stable-Baselines3, which {path} is not")
+        record, arrays = read_record(path)
+        if record["model"] != NAME:
+            raise InputError(f"{path} holds a {str(record['model'])[:60]}, not a {NAME}")
+        _check_observations(record, env)
+        with preserved_generators(), one_line(path):
+            model = _build(kind, record, arrays, env, device)
+            _restore(model, record, arrays)
+    model.check_env()
     return model
 
 
 def with_suffix(path: StrPath) -> Path:
     """The path, with ``.zip`` where it has no suffix, as SB3 does."""
     path = Path(path)
-    return path if path.suffix else path.with_suffix(".zip")
+    return path if path.suffix or path.is_file() else path.with_suffix(".zip")
 
 
-def is_own(path: StrPath) -> bool:
-    """Whether a file is an archive of `save_agent`; False for one of SB3.
+def written_by_sb3(path: StrPath) -> bool:
+    """Whether a file is an archive of Stable-Baselines3.
 
     Raises:
-        InputError: there is no such file, or it is neither.
+        InputError: there is no such file.
     """
+    if not os.path.lexists(path):
+        raise InputError(f"no agent {path}: train one with `elpa train dqn`")
     with open_file(path) as file:
-        names = _names(file)
-    if JSON in names:
-        return True
-    if {"data", "policy.pth"} & names:
-        return False
-    raise InputError(f"{path} holds no agent, or is damaged: train one with `elpa train dqn`")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return bool({"data", "policy.pth"} & set(archive.namelist()))
+        except Exception:  # a damaged archive fails in more ways than zipfile names
+            return False
+
+
+def read_record(path: StrPath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What a checkpoint of this project holds, its format checked.
+
+    Raises:
+        InputError: it is none, is damaged, or of another version.
+    """
+    record, arrays = read_checkpoint(Path(path))
+    if not {"format", "model"} <= set(record):
+        raise InputError(f"{path} is not a checkpoint of this project")
+    if record["format"] != FORMAT:
+        found = str(record["format"])[:20]
+        raise InputError(f"{path} has format {found}, this version reads {FORMAT}: train the agent again")
+    return record, arrays
 
 
 def check_trust(path: StrPath, trust: bool) -> None:
@@ -180,8 +200,8 @@ def check_trust(path: StrPath, trust: bool) -> None:
     """
     if trust is not True:
         raise InputError(
-            f"{path} was written by Stable-Baselines3 and can run code that it holds when it is read: "
-            f"load it with trust=True (--trust) if you trust where it comes from"
+            f"{path} was written by Stable-Baselines3, and reading its archives can run code that they hold: "
+            f"pass trust=True (--trust) if you trust where it comes from"
         )
 
 
@@ -192,20 +212,15 @@ def one_line(path: StrPath) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
-    except Exception as error:
+    except Exception as error:  # SB3 and PyTorch have many words for what does not fit
         reason = (str(error).splitlines() or [""])[0][:200]
-        raise InputError(
-            f"{path} is damaged, or holds no such agent ({type(error).__name__}: {reason})"
-        ) from error
+        what = f"{type(error).__name__}: {reason}"
+        raise InputError(f"{path} is damaged, or holds no such agent ({what})") from error
 
 
-def _names(file: BinaryIO) -> set[str]:
-    """Names of the members of an archive; none where it is none."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return set(archive.namelist())
-    except Exception:  # a damaged file makes zipfile raise errors of many kinds
-        return set()
+def _fields(kind: type[_Settings] | type[_Progress], model: BoltzmannDQN) -> dict[str, Any]:
+    """Attributes of a model by the fields of a dataclass."""
+    return {field.name: _encode(field.name, getattr(model, field.name)) for field in dataclasses.fields(kind)}
 
 
 def _encode(name: str, value: Any) -> Any:
@@ -228,7 +243,7 @@ def _encode(name: str, value: Any) -> Any:
         return {"class": type(value).__name__, "arguments": vars(value)}
     raise InputError(
         f"{name} is {value!r}, which an archive without code cannot hold: "
-        f"write SB3's with stable_baselines3.DQN.save(model, path)"
+        f"write one of SB3 with stable_baselines3.DQN.save(model, path)"
     )
 
 
@@ -244,127 +259,95 @@ def _decode(value: Any) -> Any:
     if arguments is None:
         return kind
     if kind not in (LinearSchedule, CosineSchedule) or not all(map(_is_number, arguments.values())):
-        raise ValueError(f"{value['class']} cannot be made of {arguments}")
+        raise InputError(f"{value['class']} cannot be made of {arguments}")
     return kind(**arguments)
 
 
-def _tensors(model: BoltzmannDQN) -> Iterator[tuple[str, th.Tensor]]:
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _arrays(model: BoltzmannDQN) -> Iterator[tuple[str, NDArray[Any]]]:
     """Everything learnt: networks, their average, and what the optimiser remembers of each weight."""
     modules = {"policy": model.policy, "average": model.q_net_average}
     for name, module in modules.items():
         if module is not None:
-            yield from ((f"{name}/{key}", value) for key, value in module.state_dict().items())
+            for key, value in module.state_dict().items():
+                yield f"{name}/{key}", value.detach().cpu().numpy()
     for place, state in model.policy.optimizer.state_dict()["state"].items():
-        yield from ((f"optimizer/{place}/{key}", th.as_tensor(value)) for key, value in state.items())
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, th.Tensor]]:
-    """What an archive of `save_agent` holds.
-
-    Raises:
-        InputError: it is damaged, hostile, or of another version.
-    """
-    with open_file(path) as file, one_line(path):
-        record, numbers = _members(file)
-        found = record.get("format")
-        if found == FORMAT:
-            return record, dict(_split(record["tensors"], numbers))
-    raise InputError(f"{path} has format {found!r}, this version reads {FORMAT}: train the agent again")
-
-
-def _members(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """The record and the numbers of an archive, which must be stored as they are."""
-    with zipfile.ZipFile(file) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        if set(members) != {JSON, TENSORS} or len(archive.infolist()) != 2:
-            raise ValueError(f"it holds {', '.join(sorted(members))}")
-        for info in members.values():
-            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise ValueError(f"{info.filename} is compressed or encrypted")
-            if info.file_size != info.compress_size or info.file_size > (file.seek(0, 2)):
-                raise ValueError(f"{info.filename} is cut off")
-        if members[JSON].file_size > _MAX_JSON:
-            raise ValueError(f"{JSON} is too large")
-        record = json.loads(archive.read(JSON).decode())
-        if not isinstance(record, dict):
-            raise ValueError(f"{JSON} holds no record")
-        return record, archive.read(TENSORS)
-
-
-def _split(table: list[tuple[str, str, list[int]]], numbers: bytes) -> Iterator[tuple[str, th.Tensor]]:
-    """The tensors by name; every number of them finite."""
-    start = 0
-    for name, dtype, shape in table:
-        if not all(map(_is_count, shape)):
-            raise ValueError(f"{name} has shape {shape}")
-        count = math.prod(shape)
-        values: NDArray[Any] = np.frombuffer(numbers, _DTYPES[dtype], count, start)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} holds weights that are not numbers")
-        start += values.nbytes
-        yield name, th.from_numpy(values.astype(values.dtype.newbyteorder("=")).reshape(shape))
-    if start != len(numbers):
-        raise ValueError(f"{TENSORS} holds {len(numbers)} bytes, {start} are named")
+        for key, value in state.items():
+            yield f"optimizer/{place}/{key}", th.as_tensor(value).cpu().numpy()
 
 
 def _build(
     kind: type[Agent],
     record: dict[str, Any],
-    tensors: dict[str, th.Tensor],
+    arrays: dict[str, NDArray[Any]],
     env: GymEnv | None,
     device: th.device | str,
 ) -> Agent:
     """The agent as it was before it learnt."""
-    settings = {name: _decode(record["settings"][name]) for name in _SETTINGS}
-    for name, is_right in _SETTINGS.items():
-        if not is_right(settings[name]):
-            raise ValueError(f"{name} is {settings[name]!r}")
+    settings = dataclasses.asdict(restore(_Settings, record["settings"]))
+    settings["beta"] = float(settings["beta"])
+    others = {name: _decode(record[name]) for name in ("policy_kwargs", "replay_buffer_kwargs")}
     rate, (frequency, unit) = _decode(record["learning_rate"]), record["train_freq"]
-    if not (_is_number(rate) or callable(rate)) or not _is_count(frequency):
-        raise ValueError(f"learning_rate is {rate!r}, train_freq {frequency!r}")
-    _check_size(settings["policy_kwargs"], sum(tensor.numel() for tensor in tensors.values()))
+    if not (_is_number(rate) or isinstance(rate, LinearSchedule | CosineSchedule)):
+        raise InputError(f"learning_rate is {rate!r}")
+    _check_size(others["policy_kwargs"], sum(array.size for array in arrays.values()))
     return kind(
-        _decode(record["policy"]),
-        OfflineEnv(any_class=record["width"] != N_STEPS) if env is None else env,
+        _decode(record["policy_class"]),
+        OfflineEnv(any_class=bool(record["any_class"])) if env is None else env,
         rate,
         train_freq=(frequency, unit),
+        replay_buffer_class=_decode(record["replay_buffer_class"]),
         device=device,
+        **others,
         **settings,
     )
 
 
-def _check_size(policy_kwargs: dict[str, Any], n_numbers: int) -> None:
+def _check_observations(record: dict[str, Any], env: GymEnv | None) -> None:
+    """Refuse an environment with other observations than the agent's."""
+    expected = OfflineEnv(any_class=bool(record.get("any_class"))).observation_space
+    if env is not None and env.observation_space != expected:
+        raise InputError(
+            f"the environment must observe {expected} as the agent does, got {env.observation_space}"
+        )
+
+
+def _check_size(policy_kwargs: dict[str, Any], n_weights: int) -> None:
     """Refuse networks far larger than the weights at hand before they take any memory."""
     features = policy_kwargs.get("features_extractor_kwargs", {}).get("features_dim", 1)
     widths = [features, *policy_kwargs.get("net_arch", [])]
-    if not all(_is_count(width) and width > 0 for width in widths):
-        raise ValueError(f"net_arch is {widths}")
-    if sum(a * b for a, b in zip(widths, widths[1:], strict=False)) + features > n_numbers:
-        raise ValueError(f"a network with layers of {widths} nodes has more weights than are there")
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise InputError(f"layers have {widths} nodes")
+    if sum(a * b for a, b in itertools.pairwise(widths)) + features > n_weights:
+        raise InputError(f"layers of {widths} nodes have more weights than there are")
 
 
-def _restore(model: BoltzmannDQN, record: dict[str, Any], tensors: dict[str, th.Tensor]) -> None:
+def _restore(model: BoltzmannDQN, record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Give an agent back what it learnt, and where it stands."""
     groups: dict[str, dict[str, th.Tensor]] = {"policy": {}, "average": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
+    for name, array in arrays.items():
         group, _, key = name.partition("/")
-        groups[group][key] = tensor
+        groups[group][key] = th.from_numpy(array)
     model.policy.load_state_dict(groups["policy"])
     if model.q_net_average is not None:
         model.q_net_average.load_state_dict(groups["average"])
     _restore_optimizer(model.policy.optimizer, groups["optimizer"])
-    for name in _COUNTERS:
-        if not _is_count(record["counters"][name]):
-            raise ValueError(f"{name} is {record['counters'][name]!r}")
-        setattr(model, name, record["counters"][name])
-    shares = record["progress_remaining"], record["exploration_rate"]
-    if not all(_is_number(share) and share <= 1 for share in shares):
-        raise ValueError(f"progress_remaining, exploration_rate are {shares}")
-    model._current_progress_remaining, model.exploration_rate = shares
+    progress = restore(_Progress, record["progress"])
+    for field in dataclasses.fields(_Progress):
+        value = getattr(progress, field.name)
+        # the share of training to come falls a little below 0 where whole episodes are played
+        if value < 0 and field.name != "_current_progress_remaining":
+            raise InputError(f"{field.name} is {value}")
+        setattr(model, field.name, value)
+    model.access = restore(Access, record["access"])
     model.trained_on = record["trained_on"]
-    model.access = _access(record["access"])
-    if not isinstance(model.trained_on, dict | None):
-        raise ValueError(f"trained_on is {model.trained_on!r}")
+    if model.trained_on is not None and not (
+        isinstance(model.trained_on, dict) and isinstance(model.trained_on.get("sha256"), str)
+    ):
+        raise InputError("it does not say what the agent was trained on")
 
 
 def _restore_optimizer(optimizer: th.optim.Optimizer, values: dict[str, th.Tensor]) -> None:
@@ -374,16 +357,8 @@ def _restore_optimizer(optimizer: th.optim.Optimizer, values: dict[str, th.Tenso
     for name, value in values.items():
         place, _, key = name.partition("/")
         if value.shape not in (th.Size([]), weights[int(place)].shape):
-            raise ValueError(f"optimizer/{name} has shape {tuple(value.shape)}")
+            raise InputError(f"optimizer/{name} has shape {tuple(value.shape)}")
         state.setdefault(int(place), {})[key] = value
+    if state and set(state) != set(range(len(weights))):
+        raise InputError("the optimiser does not remember every weight")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _access(fields: dict[str, Any]) -> Access:
-    """What the agent saw, checked."""
-    access = Access(**fields)
-    kinds = get_args(get_type_hints(Access)["kind"])
-    counts = access.labels, access.model_queries, access.landscape_queries
-    if access.kind not in kinds or not all(map(_is_count, counts)) or not isinstance(access.chosen_by, str):
-        raise ValueError(f"access is {fields}")
-    return access

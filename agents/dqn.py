@@ -257,7 +257,10 @@ class BoltzmannDQN(DQN):
     @property
     def sampled_q_net(self) -> QNetwork:
         """The network that actions are drawn by: the average of the weights where there is one."""
-        return self.q_net if self.q_net_average is None else self.q_net_average.module  # type: ignore[no-any-return]
+        if self.q_net_average is None:
+            return self.q_net
+        average: QNetwork = self.q_net_average.module  # type: ignore[assignment]
+        return average
 
     def open_actions(self, observations: th.Tensor) -> th.Tensor:
         """(n, n_actions) True where an action of (n, ...) observations is allowed."""
@@ -272,10 +275,9 @@ class BoltzmannDQN(DQN):
     @th.no_grad()
     def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, n_actions) Q-values of (n, ...) observations; -inf where an action is not open."""
-        network = self.sampled_q_net
-        network.train(False)
+        self.policy.set_training_mode(False)
         observations = th.as_tensor(observation, device=self.device)
-        q = network(observations).masked_fill(~self.open_actions(observations), -th.inf)
+        q = self.sampled_q_net(observations).masked_fill(~self.open_actions(observations), -th.inf)
         return np.asarray(q.cpu().double().numpy())
 
     def action_probabilities(
@@ -358,7 +360,7 @@ class BoltzmannDQN(DQN):
             seed=spawn(self.seed, 4)[3],
         )
         self.learning_starts, self.gradient_steps = 0, 1
-        self.train_freq = TrainFreq(1, TrainFrequencyUnit.STEP)
+        self.train_freq = TrainFreq(1, TrainFrequencyUnit.STEP)  # type: ignore[assignment]
 
     def learn(
         self: SelfDQN,
@@ -441,7 +443,7 @@ class BoltzmannDQN(DQN):
         self.logger.record("train/loss", float(th.stack(losses).mean()))
 
     def _loss(self, data: ReplayBufferSamples) -> th.Tensor:
-        """() J of eq. 15, the mean of [Q(s, a) - (r + γ V(s'))]^2, and the conservative term.
+        """() J of eq. 15, the mean of [Q(s, a) - (r + gamma V(s'))]^2, and the conservative term.
 
         V is the maximum of Q over a' in the paper, and what `backup` says here.
         """
@@ -455,9 +457,9 @@ class BoltzmannDQN(DQN):
         return loss
 
     def _targets(self, data: ReplayBufferSamples) -> th.Tensor:
-        """(n, 1) r + γ V(s'), eq. 13; r alone where the episode ends.
+        """(n, 1) r + gamma V(s'), eq. 13; r alone where the episode ends.
 
-        A replay buffer of n steps gives their discounted sum as r, and γ^n for each transition.
+        A replay buffer of n steps gives their discounted sum as r, and gamma^n for each transition.
         """
         targets = data.rewards.clone()
         goes_on = data.dones[:, 0] == 0

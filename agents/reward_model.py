@@ -23,16 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.properties import CODE_OF_ELEMENT, N_TABLES, TABLE_OF_SITE, site_properties
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
-from elpa_env.elements import (
-    COVALENT_RADII,
-    ELECTRONEGATIVITIES,
-    GROUPS,
-    N_ELEMENTS,
-    N_GROUPS,
-    N_ROWS,
-    ROWS,
-)
+from elpa_env.elements import N_ELEMENTS
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.sampler import Progress
 from elpa_env.seeds import Seed, spawn, torch_seed
@@ -43,8 +36,6 @@ CHUNK: Final = 8192
 """Compositions predicted at a time."""
 HUBER_DELTA: Final = 0.1
 """Where the loss turns from squared to absolute error, in standard deviations of the energies."""
-_TABLE_OF_SITE: Final = (0, 0, 1, 2)
-"""Embeddings that A, B, C and D use."""
 
 
 @dataclass(frozen=True)
@@ -101,40 +92,29 @@ class SiteNetworks(nn.Module):
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
 
-        properties = element_properties()
+        properties = site_properties()[CODE_OF_ELEMENT]
+        n_properties = properties.shape[1]
         inputs = 4 * embedding
-        self.free = normal(3, N_ELEMENTS, embedding, std=0.1)
-        self.linear = normal(3, properties.shape[1], embedding, std=1.5 / math.sqrt(properties.shape[1]))
+        self.free = normal(N_TABLES, N_ELEMENTS, embedding, std=0.1)
+        self.linear = normal(N_TABLES, n_properties, embedding, std=1.5 / math.sqrt(n_properties))
         self.weight1 = normal(inputs, hidden, std=math.sqrt(2 / inputs))
         self.weight2 = normal(hidden, hidden, std=math.sqrt(2 / hidden))
         self.weight3 = normal(hidden, 1, std=math.sqrt(1 / hidden))
         self.bias1 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias2 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias3 = nn.Parameter(th.zeros(members, 1, 1))
-        tables = th.arange(members)[:, None] * 3 + th.tensor(_TABLE_OF_SITE)
+        tables = th.arange(members)[:, None] * N_TABLES + th.tensor(TABLE_OF_SITE)
         self.register_buffer("_properties", properties)
         self.register_buffer("_first_row", tables[:, None] * N_ELEMENTS)
 
     def forward(self, elements: Tensor) -> Tensor:
         """(members, n) outputs of (members, n, 4) element numbers 0..38 on A, B, C, D."""
-        table = (self.free + self._properties @ self.linear).flatten(end_dim=2)  # members * 3 * 39 rows
+        table = (self.free + self._properties @ self.linear).flatten(end_dim=2)
         a, b, c, d = F.embedding(elements + self._first_row, table).unbind(dim=2)
         x = th.cat([a + b, a * b, c, d], dim=-1)
         x = F.silu(th.baddbmm(self.bias1, x, self.weight1))
         x = F.silu(th.baddbmm(self.bias2, x, self.weight2))
         return th.baddbmm(self.bias3, x, self.weight3)[..., 0]
-
-
-def element_properties() -> Tensor:
-    """(39, 18) what the networks are told of an element.
-
-    Row, group, electronegativity and covalent radius, each with mean 0 and standard deviation 1 over the
-    elements, then row and group one-hot.
-    """
-    numbers = np.stack([ROWS, GROUPS, ELECTRONEGATIVITIES, COVALENT_RADII], axis=1)
-    standard = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
-    one_hot = np.eye(N_ROWS)[ROWS - 1], np.eye(N_GROUPS)[GROUPS - 1]
-    return th.as_tensor(np.concatenate([standard, *one_hot], axis=1), dtype=th.float32)
 
 
 class RewardModel:

@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from agents.checkpoint import check_trust, is_own, one_line
+from agents.checkpoint import check_trust, one_line, written_by_sb3
 from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.sampling import sample_policy
@@ -142,10 +142,8 @@ class AgentSampler:
                 environment.
         """
         path = Path(path)
-        if not path.exists():
-            raise InputError(f"no agent {path}: train one with `elpa train dqn`")
         model: BaseAlgorithm
-        if is_own(path):
+        if not written_by_sb3(path):
             if algorithm not in (None, BoltzmannDQN.__name__):
                 raise InputError(f"{path} holds a {BoltzmannDQN.__name__}, not a {algorithm}")
             model = BoltzmannDQN.load(path, device=device)
@@ -153,7 +151,10 @@ class AgentSampler:
             check_trust(path, trust)
             kind = _algorithm(algorithm or _guess_algorithm(path))
             with preserved_generators(), one_line(path):
-                model = kind.load(path, device=device, **({"trust": True} if kind is BoltzmannDQN else {}))
+                if issubclass(kind, BoltzmannDQN):
+                    model = kind.load(path, device=device, trust=True)
+                else:
+                    model = kind.load(path, device=device)
         return cls(model, mode=mode, beta=beta, masking=masking, target_class=target_class, name=name)
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
@@ -253,10 +254,10 @@ def check_spaces(model: BaseAlgorithm) -> bool:
         env = OfflineEnv(any_class=any_class)
         if model.observation_space == env.observation_space and model.action_space == env.action_space:
             return any_class
+    ours = OfflineEnv()
     raise InputError(
-        f"the agent must be trained on Elpasolite-v0, whose observations are {OfflineEnv().observation_space} "
-        f"and actions {OfflineEnv().action_space}; got one for {model.observation_space} and "
-        f"{model.action_space}"
+        f"the agent must be trained on Elpasolite-v0, with {ours.observation_space} and {ours.action_space}, "
+        f"got one for {model.observation_space} and {model.action_space}"
     )
 
 
@@ -273,8 +274,8 @@ def check_kind(model: BaseAlgorithm) -> bool:
         return False
     why = "it remembers earlier steps" if memory else "it has neither Q-values nor a distribution"
     raise InputError(
-        f"a {type(model).__name__} is not supported, since {why}: use PPO, A2C, TRPO, MaskablePPO, DQN, QRDQN "
-        f"or BoltzmannDQN, or a subclass of these"
+        f"a {type(model).__name__} is not supported, since {why}: use PPO, A2C, TRPO, MaskablePPO, DQN, "
+        f"QRDQN or BoltzmannDQN, or a subclass of these"
     )
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 import torch as th
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 
 from agents.buffers import MixedReplayBuffer, check_step_weights
 from agents.callbacks import ReportProgress
 from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
-from agents.policies import BoundedQPolicy, DigitEncoder, ElementEmbedding, Encoding
+from agents.policies import Activation, BoundedQPolicy, DigitEncoder, ElementEmbedding, Encoding
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.schedules import CosineSchedule
 from agents.vec_env import ElpasoliteVecEnv, OfflineEnv, make_vec_env
@@ -24,7 +24,7 @@ from elpa_env.errors import InputError, at_least, check_choice, in_range
 from elpa_env.landscape import EnergyModel, Landscape, load_landscape
 from elpa_env.rules import Masking, Reward
 from elpa_env.sampler import Access, Preset, Progress, chosen_by
-from elpa_env.seeds import spawn, torch_seed
+from elpa_env.seeds import small_seed, spawn, torch_seed
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
 
@@ -55,6 +55,7 @@ class DQNConfig:
             are scaled.
         hidden: nodes of the hidden layers; with "embedding" the first is the width of the embedding.
         bounded: whether Q ends in a hyperbolic tangent.
+        activation: of hidden layers, "leaky-relu" or "silu".
         layer_norm: whether hidden layers are normalised.
         n_updates: network updates.
         batch_size: transitions an update; offline in whole episodes of eight.
@@ -83,6 +84,7 @@ class DQNConfig:
     encoding: Encoding | Literal["embedding"] | None = "embedding"
     hidden: tuple[int, ...] = (256, 128, 128)
     bounded: bool = False
+    activation: Activation = "silu"
     layer_norm: bool = False
     n_updates: int = 3_000
     batch_size: int = 1_000
@@ -120,7 +122,9 @@ class DQNConfig:
 
     def policy_kwargs(self) -> dict[str, Any]:
         """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`."""
-        layers, extractor, arguments = list(self.hidden), FlattenExtractor, {}
+        layers = list(self.hidden)
+        extractor: type[BaseFeaturesExtractor] = FlattenExtractor
+        arguments: dict[str, Any] = {}
         if self.encoding == "embedding":
             extractor, arguments = ElementEmbedding, {"features_dim": layers.pop(0)}
         elif self.encoding is not None:
@@ -128,6 +132,7 @@ class DQNConfig:
         return {
             "net_arch": layers,
             "bounded": self.bounded,
+            "activation": self.activation,
             "layer_norm": self.layer_norm,
             "features_extractor_class": extractor,
             "features_extractor_kwargs": arguments,
@@ -162,6 +167,7 @@ _OFFLINE: Final = DQNConfig(
     encoding="thermometer",
     hidden=(256,) * 3,
     bounded=True,
+    activation="leaky-relu",
     layer_norm=True,
     n_updates=6_000,
     batch_size=256,
@@ -182,6 +188,7 @@ _PAPER: Final = DQNConfig(
     masking="digits",
     encoding=None,
     hidden=(512,) * 5,
+    activation="leaky-relu",
     layer_norm=True,
     n_updates=800_000,
     batch_size=250,
@@ -330,7 +337,7 @@ def train_dqn(
         env = None
         if energy_model is not None:
             env = _environment(energy_model, target_class, config, reward, torch_seed(env_seed))
-        model = _agent(config, target_class, env, training_set, reward, torch_seed(agent_seed), device)
+        model = _agent(config, target_class, env, training_set, reward, small_seed(agent_seed), device)
         model.tensorboard_log = tensorboard_log
         callback = ReportProgress(lambda done, _: ahead(first + done), steps) if progress else None
         model.learn(steps * model.n_envs, callback, log_interval=max(model.n_envs, 100))
@@ -393,7 +400,7 @@ def _agent(
 ) -> BoltzmannDQN:
     """The untrained agent; one that acts does so for whole episodes, then makes as many updates as steps."""
     replay: dict[str, Any] = {"step_weights": tuple(config.step_weights)}
-    known = {"training_set": training_set, "target_class": target_class, "reward": reward}
+    known: dict[str, Any] = {"training_set": training_set, "target_class": target_class, "reward": reward}
     if training_set is not None and config.replay_share:
         known["share"] = config.replay_share
     n_envs = 1 if env is None else config.n_envs
