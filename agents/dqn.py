@@ -22,6 +22,7 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch.nn import functional as F
@@ -210,7 +211,7 @@ class BoltzmannDQN(DQN):
             average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
             self.q_net_average = AveragedModel(self.q_net, multi_avg_fn=average)
         if isinstance(self.replay_buffer, MixedReplayBuffer):
-            self.replay_buffer.set_seed(spawn(self.seed, 4)[3])
+            self.replay_buffer.set_seed(spawn(self.seed, 5)[3])
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "q_net_average", "_masks"]
@@ -245,12 +246,13 @@ class BoltzmannDQN(DQN):
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed all that draws, each with a stream of its own: see the class."""
-        weights, actions, envs, replay = spawn(seed, 4)
+        weights, actions, envs, replay, space = spawn(seed, 5)
         self._rng = np.random.default_rng(actions)
         if seed is None:
             return
-        super().set_random_seed(small_seed(weights))
+        set_random_seed(small_seed(weights), using_cuda=self.device.type == "cuda")
         np.random.seed(small_seed(replay))  # noqa: NPY002 - SB3's own replay buffers draw from this one
+        self.action_space.seed(small_seed(space))
         if self.env is not None:
             self.env.seed(torch_seed(envs))
 
@@ -357,7 +359,7 @@ class BoltzmannDQN(DQN):
             self.action_space,
             reward=reward,
             device=self.device,
-            seed=spawn(self.seed, 4)[3],
+            seed=spawn(self.seed, 5)[3],
         )
         self.learning_starts, self.gradient_steps = 0, 1
         self.train_freq = TrainFreq(1, TrainFrequencyUnit.STEP)  # type: ignore[assignment]

@@ -24,7 +24,7 @@ from elpa_env.errors import InputError, at_least, check_choice, in_range
 from elpa_env.landscape import EnergyModel, Landscape, load_landscape
 from elpa_env.rules import Masking, Reward
 from elpa_env.sampler import Access, Preset, Progress, chosen_by
-from elpa_env.seeds import small_seed, spawn, torch_seed
+from elpa_env.seeds import small_seed, spawn
 from elpa_env.space import N_STEPS
 from elpa_env.training import TrainingSet
 
@@ -320,7 +320,7 @@ def train_dqn(
     if training_set is None and source in ("offline", "model"):
         raise InputError(f"source {source} learns from a training set: pass training_set")
     config = config or _default(source)
-    agent_seed, env_seed, model_seed = spawn(seed, 3)
+    agent_seed, model_seed = spawn(seed, 2)
     steps = _steps(config, source)
     first = config.reward_model.n_updates if source == "model" else 0
 
@@ -336,7 +336,7 @@ def train_dqn(
     with preserved_generators():
         env = None
         if energy_model is not None:
-            env = _environment(energy_model, target_class, config, reward, torch_seed(env_seed))
+            env = _environment(energy_model, target_class, config, reward)
         model = _agent(config, target_class, env, training_set, reward, small_seed(agent_seed), device)
         model.tensorboard_log = tensorboard_log
         callback = ReportProgress(lambda done, _: ahead(first + done), steps) if progress else None
@@ -374,14 +374,12 @@ def _environment(
     target_class: int | None,
     config: DQNConfig,
     reward: Reward | None,
-    seed: int,
 ) -> ElpasoliteVecEnv:
-    """The environments that the agent acts in."""
+    """The environments that the agent acts in; it seeds them."""
     if reward is None and isinstance(energy_model, RewardModel):
         reward = energy_model.reward
     return make_vec_env(
         config.n_envs,
-        seed=seed,
         target_class=target_class,
         energy_model=energy_model,
         reward=reward,
