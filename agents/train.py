@@ -225,7 +225,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "dqn-double-model": _acting("DQN double, model", "model", replace(_ACTING, backup="double")),
     "dqn-soft-model": _acting("DQN soft, model", "model", _ACTING),
     "dqn-soft-any": _acting(
-        "DQN soft, any class", "model", replace(_ACTING, n_updates=6_000), any_class=True
+        "DQN soft, any class", "model", replace(_ACTING, n_updates=8_000), any_class=True
     ),
     "dqn-max-oracle": _acting("DQN max, oracle", "oracle", replace(_ORACLE, backup="max")),
     "dqn-double-oracle": _acting("DQN double, oracle", "oracle", replace(_ORACLE, backup="double")),
