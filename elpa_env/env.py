@@ -135,10 +135,11 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     ## Action Space
     `Discrete(8)`. Action a sets the next digit to a + 1. Even steps choose a row, of which there are
-    six: actions 6 and 7 are out of range there. Odd steps choose one of eight main groups.
+    six: actions 6 and 7 are out of range there. Odd steps choose one of eight main groups. The actions that
+    the mask allows are called open.
 
     ## Observation Space
-    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1; 0.0 = still open. With
+    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1; 0.0 = unset. With
     `target_class=None` ten more entries give the class of the episode, one-hot.
 
     ## Rewards
@@ -147,22 +148,22 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     element earns -1, as does an action that the mask forbids.
 
     ## Starting State
-    All eight choices open.
+    All eight digits unset.
 
     ## Episode End
     Terminates after the eighth step, or at once after an action that the mask forbids. Never truncates.
 
     ## Information
-    `action_mask`, (8,) int8, 1 = allowed, after every reset and step; all ones once the composition
+    `action_mask`, (8,) int8, 1 = open, after every reset and step; all ones once the composition
     is complete. When the episode ends also
 
     | key | what |
     | --- | --- |
     | `is_success` | whether the reward is positive |
     | `formula` | for example `AlNaK2F6`; empty where there is no such composition |
-    | `numbers` | (4,) atomic numbers of A, B, C, D; zeros where there is none |
-    | `energy` | formation energy in eV/atom; NaN where there is none |
-    | `energy_class` | 1..10; 0 where there is none |
+    | `numbers` | (4,) atomic numbers of A, B, C, D; zeros where there is no such composition |
+    | `energy` | formation energy in eV/atom; the key is left out where there is no such composition |
+    | `energy_class` | 1..10; 0 where there is no such composition |
     | `n_queries` | compositions that this environment has asked its energy model about so far |
 
     ## Arguments
@@ -170,9 +171,15 @@ class ElpasoliteEnv(gym.Env[NDArray[np.float32], np.int64]):
     | --- | --- | --- |
     | `target_class` | 1 | energy class 1..10 to aim at, 1 = the most stable; `None` draws one for every episode and appends it to the observation |
     | `energy_model` | the landscape | any callable from atomic numbers (n, 4) to eV/atom (n,); called once a batch of finished compositions |
-    | `reward` | eq. 12 | a callable from atomic numbers (n, 4), energy (n,) in eV/atom, energy class (n,) and target class (n,) to rewards (n,), asked about real compositions; what does not exist earns -1 |
-    | `masking` | "digits" | what `action_mask` allows: "digits" rows and groups in range; "composition" only what at least one composition of four different elements can follow |
+    | `reward` | eq. 12 | any callable `reward(numbers, energy, energy_class, target_class)` to rewards (n,): see below |
+    | `masking` | "digits" | which actions are open: "digits" rows and groups in range; "composition" only what at least one composition of four different elements can follow |
     | `render_mode` | `None` | "ansi" or "rgb_array" |
+
+    A reward of one's own is asked once a batch of episodes that made real compositions, with `numbers`
+    (n, 4) int16, the atomic numbers; `energy` (n,) float32 in eV/atom; `energy_class` (n,) int8, 1..10; and
+    `target_class` (n,) int8, 1..10, the class that each episode aims at. What does not exist earns -1
+    whatever the reward. Energy model and reward get arrays of their own, and must return real numbers that
+    float32 can hold.
 
     ```python
     >>> import gymnasium as gym

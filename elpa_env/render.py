@@ -62,11 +62,11 @@ def render_ansi(digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Endi
     """Describe a state in two lines of plain text.
 
     The first shows the four sites and the formula as it grows: ``__`` and ``?`` stand for what is
-    open, ``3_`` for row 3 with its group open, ``--`` and ``!`` for a place without an element. The
-    second names the next choice and what is open, or says how the episode ended.
+    unset, ``3_`` for row 3 with its group unset, ``--`` and ``!`` for a place without an element. The
+    second names the next choice and the open actions, or says how the episode ended.
 
     Args:
-        digits: (8,) row, group of A, B, C, D; 0 = still open.
+        digits: (8,) row, group of A, B, C, D; 0 = unset.
         mask: (8,) True where an action is allowed; disregarded once the episode has ended.
         outcome: how the episode ended; None while it goes on.
 
@@ -86,7 +86,7 @@ def render_rgb(
     """Draw a state: the periodic table with the four sites, the open choices, and how it went.
 
     Args:
-        digits: (8,) row, group of A, B, C, D; 0 = still open.
+        digits: (8,) row, group of A, B, C, D; 0 = unset.
         mask: (8,) True where an action is allowed; disregarded once the episode has ended.
         outcome: how the episode ended; None while it goes on.
 
@@ -112,7 +112,7 @@ def render_rgb(
 
 @dataclass(frozen=True)
 class _Site:
-    """One site of a state; `row` and `group` are 0 and `element` is -1 where open or not there."""
+    """One site of a state; `row` and `group` are 0 and `element` is -1 where unset or not there."""
 
     number: int
     row: int
@@ -345,7 +345,7 @@ def _write_element(sheet: _Sheet, element: int, ink: str, quiet: str) -> None:
 
 
 def _draw_chosen(sheet: _Sheet, sites: list[_Site]) -> None:
-    """Colour the places chosen for the sites, and frame the row whose group is still open."""
+    """Colour the places chosen for the sites, and frame the row whose group is unset."""
     filled: set[tuple[int, int]] = set()
     for site in sites:
         colour = _COLOURS[site.number]

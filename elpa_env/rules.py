@@ -9,7 +9,7 @@ shells over this module; nothing here changes its arguments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -37,26 +37,32 @@ LARGEST: Final = float(np.finfo(np.float32).max)
 """An energy in eV/atom or a reward beyond it would be infinite as float32, in which agents see them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """What finished episodes come to.
 
     Attributes:
         index: (n,) int64, -1 = no such composition.
-        energy: (n,) float32, eV/atom, NaN where there is no composition.
         energy_class: (n,) int8, 0 where there is none.
         reward: (n,) float64.
+        energies: what `energy` gives, or the landscape where it is looked up.
     """
 
     index: NDArray[np.int64]
-    energy: NDArray[np.float32]
     energy_class: NDArray[np.int8]
     reward: NDArray[np.float64]
+    energies: NDArray[np.float32] | Landscape
+
+    @property
+    def energy(self) -> NDArray[np.float32]:
+        """(n,) eV/atom, NaN where there is no composition."""
+        return self.energies.energy(self.index) if isinstance(self.energies, Landscape) else self.energies
 
     def row(self, i: int) -> Outcome:
         """The outcome of one episode."""
         one = slice(i, i + 1)
-        return Outcome(self.index[one], self.energy[one], self.energy_class[one], self.reward[one])
+        energies = self.energies if isinstance(self.energies, Landscape) else self.energies[one]
+        return Outcome(self.index[one], self.energy_class[one], self.reward[one], energies)
 
 
 def check_masking(masking: object) -> Masking:
@@ -148,20 +154,15 @@ def finish(
         InputError: the energy model or the reward fails, or what it returns is not one number each that
             float32 can hold.
     """
+    energies: NDArray[np.float32] | Landscape
     if isinstance(energy_model, Landscape):
-        energy, energy_class = energy_model.energy(index), energy_model.energy_class(index)
+        energies, energy_class = energy_model, energy_model.energy_class(index)
     else:
-        energy, energy_class = _ask_energies(index, energy_model)
+        energies, energy_class = _ask_energies(index, energy_model)
+    outcome = Outcome(index, energy_class, sparse_reward(energy_class, target_class), energies)
     if reward is None:
-        return Outcome(index, energy, energy_class, sparse_reward(energy_class, target_class))
-    targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), index.shape)
-    earned = np.full(len(index), FAILURE)
-    if len(real := np.flatnonzero(index >= 0)):
-        numbers = index_to_numbers(index[real])
-        earned[real] = _ask(
-            "reward", reward, "numbers", numbers, energy[real], energy_class[real], targets[real]
-        )
-    return Outcome(index, energy, energy_class, earned)
+        return outcome
+    return replace(outcome, reward=_ask_rewards(outcome, target_class, reward))
 
 
 def _ask_energies(
@@ -175,6 +176,19 @@ def _ask_energies(
         energy[real] = _ask("energy_model", energy_model, "eV/atom", numbers)
         energy_class[real] = energy_to_class(energy[real])
     return energy, energy_class
+
+
+def _ask_rewards(
+    outcome: Outcome, target_class: NDArray[np.int8] | int, reward: Reward
+) -> NDArray[np.float64]:
+    """(n,) rewards; -1 where there is no composition."""
+    earned = np.full(len(outcome.index), FAILURE)
+    if len(real := np.flatnonzero(outcome.index >= 0)):
+        numbers = index_to_numbers(outcome.index[real])
+        targets = np.broadcast_to(np.asarray(target_class, dtype=np.int8), outcome.index.shape)
+        seen = numbers, outcome.energy[real], outcome.energy_class[real], targets[real]
+        earned[real] = _ask("reward", reward, "numbers", *seen)
+    return earned
 
 
 def _ask(

@@ -59,7 +59,7 @@ class Solution:
 
     @property
     def start_value(self) -> float:
-        """V of the state in which every choice is open."""
+        """V of the state with all digits unset."""
         return float(state_values(self.q[0], backup=self.backup, beta=self.beta)[0])
 
     def action_probabilities(self, digits: NDArray[np.int8]) -> NDArray[np.float64]:

@@ -3,8 +3,8 @@
 Six forms of the same thing, always under these names:
 
 ========== ==================== ==========================================================
-`digits`   (n, 8) int8          row, group of sites A, B, C, D; 1-based; 0 = still open
-`scaled`   (n, 8) float32       eq. 1 of `digits`; 0.0 where open
+`digits`   (n, 8) int8          row, group of sites A, B, C, D; 1-based; 0 = unset
+`scaled`   (n, 8) float32       eq. 1 of `digits`; 0.0 where unset
 `index`    (n,) int64           position in the 39^4 table, site A slowest; -1 = no such
                                 composition (an element that does not exist or stands twice)
 `numbers`  (n, 4) int16         atomic numbers of A, B, C, D
@@ -54,18 +54,7 @@ _FLOAT_LIMITS: Final = DIGIT_LIMITS.astype(np.float32)
 _FORMULA: Final = r"([A-Z][a-z]?)([A-Z][a-z]?)([A-Z][a-z]?)2([A-Z][a-z]?)6"
 
 
-def pair_codes(digits: NDArray[np.int8]) -> NDArray[np.uint16]:
-    """(n, 4) a small number for row and group of each site: 8 * group + row, both 0..8.
-
-    Args:
-        digits: (n, 8), contiguous and known to be in range.
-    """
-    pairs = digits.view(np.uint16)  # row + 256 * group
-    return (pairs >> np.uint16(5)) | (pairs & np.uint16(7))
-
-
-N_PAIR_CODES: Final = 8 * (N_GROUPS + 1)
-PAIR_CODE_OF_ELEMENT: Final = 8 * GROUPS.astype(np.int64) + ROWS
+_PAIR_CODE_OF_ELEMENT: Final = 8 * GROUPS.astype(np.int64) + ROWS
 
 
 def _places() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -80,7 +69,7 @@ def _places() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     elements = np.full((N_SITES, N_ELEMENTS + 1), -N_TABLE, dtype=np.int32)
     elements[:, :N_ELEMENTS] = strides[:, None] * np.arange(N_ELEMENTS)
     by_code = np.full((N_SITES, 128), -N_TABLE, dtype=np.int32)
-    by_code[:, PAIR_CODE_OF_ELEMENT] = elements[:, :N_ELEMENTS]
+    by_code[:, _PAIR_CODE_OF_ELEMENT] = elements[:, :N_ELEMENTS]
     first, second = by_code[0::2, None, :], by_code[1::2, :, None]
     return elements, (first + second).reshape(2, -1)
 
@@ -125,10 +114,10 @@ def scale(digits: ArrayLike) -> NDArray[np.float32]:
     """Map row and group numbers to (-1, 1), eq. 1.
 
     Args:
-        digits: (n, 8) row, group of sites A, B, C, D; 0 = still open.
+        digits: (n, 8) row, group of sites A, B, C, D; 0 = unset.
 
     Returns:
-        (n, 8); 0.0 where open. No closed digit maps to 0.0.
+        (n, 8); 0.0 where unset. No digit that is set maps to 0.0.
 
     Raises:
         InputError: a row outside 0..6 or a group outside 0..8.
@@ -139,9 +128,9 @@ def scale(digits: ArrayLike) -> NDArray[np.float32]:
 
 
 def prefixes(digits: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all open to complete."""
-    open_ = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
-    return np.where(open_, np.int8(0), digits[:, None, :])
+    """(n, 9, 8) the states that lead to finished compositions (n, 8), from all digits unset to complete."""
+    unset = np.arange(N_STEPS) >= np.arange(N_STEPS + 1)[:, None]
+    return np.where(unset, np.int8(0), digits[:, None, :])
 
 
 def decode(vectors: ArrayLike) -> NDArray[np.int8]:
@@ -233,23 +222,20 @@ def composition_mask() -> NDArray[np.bool_]:
 
 
 def digits_to_index(digits: ArrayLike) -> NDArray[np.int64]:
-    """(n,) index of (n, 8) digits; -1 = open, not existing, or an element twice.
+    """(n,) index of (n, 8) digits; -1 = unset, not existing, or an element twice.
 
     Raises:
         InputError: a row outside 0..6 or a group outside 0..8.
     """
-    return known_digits_to_index(np.ascontiguousarray(as_digits(digits)))
-
-
-def known_digits_to_index(digits: NDArray[np.int8]) -> NDArray[np.int64]:
-    """`digits_to_index` for contiguous digits that are known to be in range."""
-    codes = pair_codes(digits).view(np.uint32)  # first site + 65536 * second
-    codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))
+    pairs = np.ascontiguousarray(as_digits(digits)).view(np.uint16)  # row + 256 * group
+    pairs = (pairs >> np.uint16(5)) | (pairs & np.uint16(7))  # row + 8 * group
+    codes = pairs.view(np.uint32)  # first site + 65536 * second
+    codes = (codes >> np.uint32(9)) | (codes & np.uint32(127))  # first site + 128 * second
     return _real_places(_PLACE_OF_CODES[0].take(codes[:, 0]) + _PLACE_OF_CODES[1].take(codes[:, 1]))
 
 
 def digits_to_elements(digits: ArrayLike) -> NDArray[np.int8]:
-    """(n, 4) element 0..38 on each site; -1 where a site is open or no such element exists."""
+    """(n, 4) element 0..38 on each site; -1 where a site is unset or no such element exists."""
     array = as_digits(digits)
     return ELEMENT_OF_ROW_GROUP[array[:, 0::2], array[:, 1::2]]
 

@@ -230,4 +230,7 @@ def composition_masks(state: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _of_parts(state: NDArray[np.int64]) -> list[tuple[_Part, NDArray[np.int64]]]:
     """Each part with its codes (n,)."""
-    return [(part, (state >> shift) & _PART_MASK) for part, shift in zip(_PARTS, _SHIFTS, strict=True)]
+    codes = [state >> shift for shift in _SHIFTS]
+    for code in codes[:-1]:  # nothing stands above the last
+        code &= _PART_MASK
+    return list(zip(_PARTS, codes, strict=True))

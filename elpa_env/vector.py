@@ -24,7 +24,9 @@ from elpa_env.space import N_STEPS
 class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
     """`num_envs` episodes of `ElpasoliteEnv` side by side, with the same rules and the same arrays.
 
-    Energies are asked for all compositions that a step completes in one call.
+    Energies are asked for all compositions that a step completes in one call. What `info` gains where
+    episodes end is in arrays of all `num_envs`, a key `_x` beside a key `x` says which of them have one, and
+    what none has is left out, as Gymnasium does it. It is made when it is first looked at.
 
     Args:
         num_envs: episodes.
@@ -67,7 +69,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.env_queries = np.zeros(num_envs, dtype=np.int64)
         self._key = np.zeros(num_envs, dtype=np.uint64)
-        self._episode = np.zeros(num_envs, dtype=np.uint64)
+        self._episode = np.zeros(num_envs, dtype=np.uint64)  # those begun, or 1 where no class is drawn
         self._target = np.full(num_envs, self.settings.target_class or 1, dtype=np.int8)
         self._state = np.full(num_envs, states.START)
         self._step: int | None = None  # of all episodes, where they are at the same one
@@ -76,7 +78,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self._first_action = np.arange(0, num_envs * rules.N_ACTIONS, rules.N_ACTIONS)
         # Up to date where all episodes are at the same step; the class of the episode is always.
         self._observation = self.settings.observe(self._state, self._target)
-        self._over = np.arange(num_envs)
+        self._over = self._everyone = np.arange(num_envs)
         self._outcomes: list[Outcome | None] = [None] * num_envs if render_mode else []
 
     @property
@@ -124,6 +126,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self._episode[seeded] = 0
         self._over = self._over[~mask[self._over]]
         self._restart(np.flatnonzero(mask), states.START)
+        np.maximum(self._episode, 1, out=self._episode, where=mask)
         return self.observe(), self._infos()
 
     def step(
@@ -152,18 +155,17 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             InputError: see `step`.
             ResetNeeded: see there.
         """
-        action = self._checked(actions)
+        action, highest = self._checked(actions)
         if len(self._over) == 0:
-            ended = self._choose(action)
+            ended = self._choose(action, highest)
         elif self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._episode.all():
             raise ResetNeeded(f"{len(self._over)} of {self.num_envs} episodes are over: call reset() first")
         elif len(self._over) == self.num_envs:
             self._restart(self._over, states.START)
-            ended = np.zeros(self.num_envs, dtype=bool)
+            self._over, ended = self._over[:0], np.zeros(self.num_envs, dtype=bool)
         else:
             self._restart(self._over, states.OVER)
-            ended = self._choose(action)
-        self._over = np.flatnonzero(ended)
+            ended = self._choose(action, highest)
         rewards = np.zeros(self.num_envs)
         if len(self._over) == 0:
             return rewards, ended, None
@@ -201,26 +203,28 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             for i in range(self.num_envs)
         )
 
-    def _choose(self, action: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Make one choice in every episode.
+    def _choose(self, action: NDArray[np.int64], highest: int) -> NDArray[np.bool_]:
+        """Make one choice in every episode; `highest` of all actions.
 
         Returns:
-            (num_envs,) whether the episode ends with it.
+            (num_envs,) whether the episode ends with it; `_over` says it, too.
         """
         allowed = None
         if self._masks is not None:
             allowed = self._masks.reshape(-1).take(self._first_action + action)
         step = self._step
-        if step is not None and (action.max() < states.WIDTHS[step] if allowed is None else allowed.all()):
+        if step is not None and (highest < states.WIDTHS[step] if allowed is None else allowed.all()):
             self._state, self._observation[:, step] = states.advance_together(self._state, step, action)
             self._first += rules.N_ACTIONS
             self._step = step + 1
             ended = np.full(self.num_envs, self._step == N_STEPS)
+            self._over = self._everyone if self._step == N_STEPS else self._everyone[:0]
         else:
             self._state, legal = states.advance(self._state, self._first + action, allowed)
             self._first = states.first_actions(self._state)
             self._step = None
             ended = (self._first == states.COMPLETE) | ~legal
+            self._over = np.flatnonzero(ended)
         if self._masks is not None:
             self._masks = states.composition_masks(self._state)
         return ended
@@ -253,7 +257,8 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
                 raise InputError(f"seeds must be whole numbers of at least 0, or None, got {one!r}")
         return [None if one is None else int(one) for one in seeds]
 
-    def _checked(self, actions: ArrayLike) -> NDArray[np.int64]:
+    def _checked(self, actions: ArrayLike) -> tuple[NDArray[np.int64], int]:
+        """The actions, and the highest of them."""
         given = np.asarray(actions)
         if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
             raise InputError(
@@ -261,17 +266,18 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             )
         action = given.astype(np.int64, copy=False)
         # a negative action is a very large one when read without its sign
-        if action.view(np.uint64).max() >= rules.N_ACTIONS:
+        highest = int(action.view(np.uint64).max())
+        if highest >= rules.N_ACTIONS:
             bad = given[(given < 0) | (given >= rules.N_ACTIONS)][0]
             raise InputError(f"actions must be 0..{rules.N_ACTIONS - 1}, got {bad}")
-        return action
+        return action, highest
 
     def _restart(self, which: NDArray[np.int64], state: int) -> None:
         """Start (m,) episodes anew: from `states.START` now, or from `states.OVER` with the next action."""
         everyone = len(which) == self.num_envs
         places = slice(None) if everyone else which
         self._state[places] = state
-        self._first[places] = states.first_actions(np.array([state]))
+        self._first[places] = state  # neither has a digit set: they are their own first action
         self._step = 0 if everyone else None
         if everyone:
             self._observation[:, :N_STEPS] = 0
@@ -280,7 +286,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         if self.settings.target_class is None:
             target = self.settings.targets(self._key[places], self._episode[places])
             self._target[places], self._observation[places, N_STEPS:] = target, one_hot(target)
-        self._episode[places] += np.uint64(1)
+            self._episode[places] += np.uint64(1)
         for i in which if self._outcomes else ():
             self._outcomes[i] = None
 
@@ -329,31 +335,33 @@ class Endings(NamedTuple):
         """What the `info` of all environments gains."""
         outcome = self.outcome
         formulas, numbers = rules.texts_and_numbers(outcome.index)
-        infos = {
-            **self._spread("is_success", outcome.reward > 0),
-            **self._spread("formula", formulas),
-            **self._spread("numbers", numbers),
-            **self._spread("energy_class", outcome.energy_class.astype(np.int64)),
-            **self._spread("n_queries", self.queries),
+        values: dict[str, NDArray[Any]] = {
+            "is_success": outcome.reward > 0,
+            "formula": formulas,
+            "numbers": numbers,
+            "energy_class": outcome.energy_class.astype(np.int64),
+            "n_queries": self.queries,
         }
+        infos = self._spread(self.over, values)
         if len(real := np.flatnonzero(outcome.index >= 0)):
-            infos |= self._spread("energy", outcome.energy[real].astype(np.float64), self.over[real])
+            infos |= self._spread(self.over[real], {"energy": outcome.energy[real].astype(np.float64)})
         return infos
 
     def of_the_same_step(self) -> dict[str, Any]:
         """The same in Gymnasium's form for episodes that start anew in the step that ends them."""
         rows = np.fromiter(self.observations(), dtype=object, count=len(self.over))
-        info = self._spread("action_mask", self.masks()) | self.infos()
-        return {**self._spread("final_obs", rows), "final_info": info, "_final_info": info["_action_mask"]}
+        info = self._spread(self.over, {"action_mask": self.masks()}) | self.infos()
+        infos = self._spread(self.over, {"final_obs": rows})
+        return {**infos, "final_info": info, "_final_info": info["_action_mask"]}
 
-    def _spread(
-        self, key: str, values: NDArray[Any], where: NDArray[np.int64] | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """An array of all environments, zero or None but where some have a value, and which these are."""
-        where = self.over if where is None else where
+    def _spread(self, where: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays of all environments, zero or None but where some have a value, and which these are."""
         has = np.zeros(self.num_envs, dtype=bool)
         has[where] = True
-        shape = (self.num_envs, *values.shape[1:])
-        spread = np.empty(shape, object) if values.dtype == object else np.zeros(shape, values.dtype)
-        spread[where] = values
-        return {key: spread, f"_{key}": has}
+        infos: dict[str, NDArray[Any]] = {}
+        for key, value in values.items():
+            shape = (self.num_envs, *value.shape[1:])
+            infos[key] = np.empty(shape, object) if value.dtype == object else np.zeros(shape, value.dtype)
+            infos[key][where] = value
+            infos[f"_{key}"] = has
+        return infos

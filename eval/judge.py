@@ -46,8 +46,6 @@ class Judge:
                 raise InputError(f"a judge needs {N_TABLE:,} energies and classes, got {table.shape}")
         if ((self.table_class > 0) != composition_mask()).any():
             raise InputError("a judge needs a class 1..10 for every composition, and 0 where there is none")
-        for table in (self.table_energy, self.table_class):
-            table.setflags(write=False)
 
     @classmethod
     def from_energy(cls, name: str, what: str, energy: NDArray[np.floating[Any]], source: str = "") -> Judge:
@@ -68,6 +66,8 @@ class Judge:
         table_energy = np.where(real, energy, np.nan).astype(np.float32)
         table_class = np.zeros(N_TABLE, dtype=np.int8)
         table_class[real] = energy_to_class(table_energy[real])
+        for table in (table_energy, table_class):
+            table.setflags(write=False)
         return cls(name, what, table_energy, table_class, source)
 
     @functools.cached_property

@@ -1,6 +1,7 @@
 """What all tests share: data, and models small enough to train in a blink."""
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,3 +86,13 @@ def run(tmp_path, monkeypatch, capsys):
 def tiny_defaults(monkeypatch):
     """Models whose default settings train in a blink."""
     _tiny(monkeypatch, "quick", "default")
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    """A module `mine` with a model of a user's own, in the test's folder."""
+    (tmp_path / "mine.py").write_bytes(Path(__file__).with_name("own_model.py").read_bytes())
+    yield
+    sys.modules.pop("mine", None)
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))

@@ -12,6 +12,7 @@ from elpa_env.export import AUTHORS, dataset_id, export_minari
 from elpa_env.files import atomic_folder
 from elpa_env.landscape import CITATION
 from elpa_env.space import formula_to_index, prefixes, unscale
+from tests.test_files import full_disk
 
 
 def expected_returns(training_set, target_class):
@@ -110,6 +111,15 @@ class TestMinari:
         again = minari.MinariDataset(folder / "data")
         assert len(again) == 201
         np.testing.assert_array_equal(again[200].observations, first.observations)
+
+    def test_a_full_disk_leaves_the_earlier_dataset(self, small_set, tmp_path):
+        how = {"name": "few", "target_class": 1}
+        folder = export_minari(small_set, tmp_path, **how)
+        before = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")}
+        for limit in (0, 100, 100_000):
+            with full_disk(limit), pytest.raises(InputError, match="cannot write .*: File too large"):
+                export_minari(small_set, tmp_path, **how)
+            assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
 
     def test_command(self, minari, run, small_set, tmp_path, monkeypatch):
         monkeypatch.setattr("elpa_env.training.load_training_set", lambda *_, **__: small_set)

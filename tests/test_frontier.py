@@ -165,7 +165,10 @@ class TestCommand:
             (("mine.zip", "--target-class", 4), "trained for class 3, not 4"),
             (("ppo.zip", "--target-class", 3), "ppo has no beta to vary"),
             (("mine.zip", "--target-class", 3, "--betas", "one"), "numbers parted by commas"),
-            (("mine.zip", "--target-class", 3, "--n-samples", 0), "--n-samples must be at least 1, got 0"),
+            (
+                ("mine.zip", "--target-class", 3, "--n-samples", 0),
+                "number of samples must be at least 1, got 0",
+            ),
             (("mine.zip", "mine.zip", "--target-class", 3), "agents must differ in name"),
         ):
             status, _, err = run("frontier", *arguments)

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 
@@ -10,7 +11,14 @@ import pytest
 from elpa_env import TrainingSet, classes, load_landscape
 from elpa_env.errors import InputError
 from elpa_env.landscape import CITATION, Landscape, _fit, _row_kernel, fit_landscape, held_out_error
-from elpa_env.space import N_TABLE, composition_mask, index_to_numbers
+from elpa_env.space import (
+    N_TABLE,
+    composition_mask,
+    formula_to_index,
+    index_to_numbers,
+    mirrored,
+    swap_ab,
+)
 from elpa_env.training import load_training_set
 from tests.test_files import full_disk
 
@@ -60,6 +68,7 @@ def test_save_and_load_round_trip_and_tampering(landscape, tmp_path):
     again = load_landscape(tmp_path)
     np.testing.assert_array_equal(again.levels, landscape.levels)
     np.testing.assert_array_equal(again.training_index, landscape.training_index)
+    np.testing.assert_array_equal(again.symmetric_energy, landscape.symmetric_energy)
     assert (tmp_path / "landscape.npz").stat().st_size < 4e6
     other = tmp_path / "altered"
     landscape.save(other)
@@ -164,6 +173,12 @@ def test_records_that_are_none(saved, text):
     refuse(folder, "build-landscape")
 
 
+def test_folders_that_cannot_be(tmp_path):
+    os.symlink("loop", tmp_path / "loop")
+    for name in ("none", "loop", "x" * 300, "nul\0", "\ud800", os.fsdecode(b"\xff\n")):
+        refuse(tmp_path / name, "build-landscape")
+
+
 def test_it_is_saved_as_a_whole_or_not_at_all(saved, landscape, monkeypatch):
     folder, _ = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -209,6 +224,19 @@ def test_held_out_must_leave_rows(small_set):
             held_out_error(small_set, rows, np.random.default_rng(0))
 
 
+def test_means_on_a_class_edge_fall_on_the_side_that_is_stored():
+    """Levels 799 and 800 lie on either side of the edge between classes 1 and 2, their mean on it."""
+    index = formula_to_index(["AlNaK2F6", "LiNaK2F6", "BeNaK2F6", "BNaK2F6"])
+    levels = np.full(N_TABLE, 5000, dtype=np.int16)
+    levels[index], levels[swap_ab(index)] = (799, 799, 799, 798), (800, 800, 799, 800)
+    above = np.array([min(int(index[1]), int(swap_ab(index[1:2])[0]))], dtype=np.int32)
+    energy = Landscape(levels, np.zeros(0, int), {}, above).symmetric_energy
+    np.testing.assert_array_equal(energy, mirrored(energy))
+    assert classes.energy_to_class(energy[index]).tolist() == [1, 2, 1, 1]
+    edge = -3.06699926 + 0.808575755
+    np.testing.assert_allclose(energy[index], edge, atol=0.0011)
+
+
 @pytest.mark.slow
 def test_rebuilt_from_dft_it_is_the_shipped_one(dft_dir, landscape):
     fitted, error = fit_landscape(load_training_set(dft_dir, augment=False))
@@ -216,6 +244,7 @@ def test_rebuilt_from_dft_it_is_the_shipped_one(dft_dir, landscape):
     assert (fitted.table_class != landscape.table_class).sum() <= 5
     assert np.abs(fitted.levels.astype(int) - landscape.levels).max() <= 1
     assert fitted.provenance["fitted_to_sha256"] == landscape.provenance["fitted_to_sha256"]
+    np.testing.assert_allclose(len(fitted.above_edge), len(landscape.above_edge), atol=5)
 
 
 def test_energy_classes_by_hand():

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from elpa_env import load_training_set
 from elpa_env.errors import InputError
-from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask, index_to_compound
+from elpa_env.space import N_TABLE, TABLE_SHAPE, composition_mask, index_to_compound, swap_ab
 from eval import metrics
 from eval.judge import load_judge
 from eval.study.views import training_js_distance
@@ -189,12 +189,15 @@ class TestMetricsAreData:
         assert np.isnan(metrics.METRICS["precision"].best([np.nan]))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 10))
 def test_against_sets_and_loops(seed, target_class):
     rng = np.random.default_rng(seed)
-    places = rng.choice(np.flatnonzero(composition_mask()), 60, replace=False)
+    places = rng.choice(np.flatnonzero(composition_mask()), 40, replace=False)
+    places = np.concatenate([places, np.setdiff1d(swap_ab(places[:20]), places)])
+    n = len(places)
     table_class = np.zeros(N_TABLE, dtype=np.int8)
-    table_class[places] = rng.integers(1, 11, 60)
+    table_class[places] = rng.integers(1, 11, n)
     draws = rng.choice(places, 200)
     counts = np.bincount(draws, minlength=N_TABLE)
     result = metrics.all_metrics(counts, table_class, target_class=target_class)
@@ -204,7 +207,10 @@ def test_against_sets_and_loops(seed, target_class):
     assert result["precision_neighbour"] == pytest.approx(sum(c in near for c in drawn) / 200)
     members = {int(i) for i in places if table_class[i] == target_class}
     if members:
-        assert result["coverage"] == pytest.approx(len(members & set(draws.tolist())) / len(members))
+        found = members & set(draws.tolist())
+        assert result["coverage"] == pytest.approx(len(found) / len(members))
+        compounds = [{min(i, int(swap_ab([i])[0])) for i in some} for some in (found, members)]
+        assert result["compounds"] == pytest.approx(len(compounds[0]) / len(compounds[1]))
 
 
 class TestExpected:
