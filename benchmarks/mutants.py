@@ -20,6 +20,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import math
 import os
 import random
 import resource
@@ -54,8 +55,10 @@ _PYTEST: Final = (
 )
 _MEMORY: Final = 16 << 30
 """Bytes of address space of a mutant: some ask for terabytes."""
-_PATIENCE: Final = 5.0
-"""Times as long as the code as it is may a mutant take before it counts as dead."""
+_PATIENCE: Final = 4.0
+"""Times as much processor time as the code as it is may a mutant take before it counts as dead."""
+_HANGS: Final = 1800
+"""Seconds after which a mutant counts as dead whatever it is waiting for; the machine may be busy."""
 
 
 @dataclass(frozen=True)
@@ -220,26 +223,33 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self._finder.code()
 
 
-def passes(file: str, source: str, tests: Sequence[str], seconds: float, *, loud: bool = False) -> bool:
-    """Whether the tests of a file pass with another source in its place; False after so many seconds."""
+def seconds_to_pass(
+    file: str, source: str, tests: Sequence[str], limit: int, *, loud: bool = False
+) -> float | None:
+    """Processor time in which the tests of a file pass with another source in its place.
+
+    Returns:
+        Seconds; None where they fail, or take more than `limit`.
+    """
     child = os.fork()
     if child == 0:
-        os._exit(_run_tests(file, source, tests, loud))
-    ends = time.monotonic() + seconds
+        os._exit(_run_tests(file, source, tests, limit, loud))
+    ends = time.monotonic() + _HANGS
     while time.monotonic() < ends:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            return status == 0
+            return used.ru_utime + used.ru_stime if status == 0 else None
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return False
+    return None
 
 
-def _run_tests(file: str, source: str, tests: Sequence[str], loud: bool) -> int:
+def _run_tests(file: str, source: str, tests: Sequence[str], limit: int, loud: bool) -> int:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     if not loud:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
@@ -261,18 +271,19 @@ def equivalents(file: str) -> set[tuple[str, str]]:
 def trial(file: str, sample: int, seed: int, show: bool) -> list[int]:
     """Run mutants of a file; how many, killed, equivalent, survived."""
     target, source = TARGETS[file], (ROOT / file).read_text()
-    started = time.monotonic()
-    if not passes(file, source, target.tests, 600, loud=True):
+    used = seconds_to_pass(file, source, target.tests, 600, loud=True)
+    if used is None:
         raise SystemExit(f"{' '.join(target.tests)}: fail, run pytest on them first")
-    limit = _PATIENCE * (time.monotonic() - started) + 5
+    limit = math.ceil(_PATIENCE * used) + 2
     chosen, known = mutants_of(source, target.within, sample=sample, seed=seed), equivalents(file)
     equivalent = [mutant for mutant in chosen if (mutant.before, mutant.after) in known]
     survived = []
     for mutant in chosen:
-        if mutant not in equivalent and passes(file, mutant.source, target.tests, limit):
-            survived.append(mutant)
-            if show:
-                print(f"{file}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", flush=True)
+        if mutant in equivalent or seconds_to_pass(file, mutant.source, target.tests, limit) is None:
+            continue
+        survived.append(mutant)
+        if show:
+            print(f"{file}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", flush=True)
     killed = len(chosen) - len(equivalent) - len(survived)
     return [len(chosen), killed, len(equivalent), len(survived)]
 
