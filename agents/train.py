@@ -86,7 +86,7 @@ class DQNConfig:
     bounded: bool = False
     activation: Activation = "silu"
     layer_norm: bool = False
-    n_updates: int = 5_000
+    n_updates: int = 4_000
     batch_size: int = 1_000
     learning_rate: float = 8e-3
     schedule: Literal["linear", "cosine"] = "cosine"
