@@ -159,6 +159,10 @@ class Variant:
 
 
 _TRIED: Final = "scores against the landscape in class 1"
+_TRIED_ACTING: Final = (
+    "scores against the landscape in classes 1 and 5; network and reward model by the training set alone"
+)
+"""The reward model by its held-out error, the network by the distance to its exact soft policy."""
 _OFFLINE: Final = DQNConfig(
     backup="double",
     beta=5.0,
@@ -213,7 +217,7 @@ def _offline(title: str, config: DQNConfig, **more: Preset) -> Variant:
 def _acting(title: str, source: Source, config: DQNConfig, *, any_class: bool = False) -> Variant:
     reward_model = replace(config.reward_model, n_updates=config.reward_model.n_updates // 2)
     quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
-    presets = {"quick": Preset(quick, _TRIED), "default": Preset(config, _TRIED)}
+    presets = {"quick": Preset(quick, _TRIED_ACTING), "default": Preset(config, _TRIED_ACTING)}
     return Variant(title, source, presets, any_class)
 
 
