@@ -77,7 +77,13 @@ TARGETS: Final = {
     "generative/vae.py": Target(("tests/test_generative.py",)),
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
     "elpa_env/backups.py": Target(("tests/test_backups.py",)),
+    "elpa_env/late.py": Target(("tests/test_states.py::TestLateInfo",)),
+    "elpa_env/rules.py": Target(("tests/test_env.py", "tests/test_vector.py::TestErrors")),
     "elpa_env/solve.py": Target(("tests/test_solve.py",)),
+    "elpa_env/states.py": Target(("tests/test_states.py", "tests/test_vector.py::TestMasks")),
+    "elpa_env/vector.py": Target(
+        ("tests/test_vector.py::test_vector_and_single_are_the_same", "tests/test_vector.py::TestErrors")
+    ),
 }
 
 
