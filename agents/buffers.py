@@ -15,8 +15,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from elpa_env.classes import N_CLASSES, one_hot
 from elpa_env.errors import InputError
-from elpa_env.rules import sparse_reward, steps_taken
-from elpa_env.space import N_STEPS, prefixes, scale
+from elpa_env.rules import Reward, finish, observe, sparse_reward, steps_taken
+from elpa_env.seeds import Seed, spawn
+from elpa_env.space import N_STEPS, prefixes
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
 
@@ -32,6 +33,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
             drawn then aims, as likely as not, at its own class or at one drawn at random.
         observation_space: of the environment.
         action_space: of the environment.
+        reward: of finished episodes, given the energies of the training set; eq. 12 by default.
         device: where samples go.
         seed: of the draws.
     """
@@ -43,15 +45,17 @@ class EpisodeReplayBuffer(ReplayBuffer):
         observation_space: spaces.Box,
         action_space: spaces.Discrete,
         *,
+        reward: Reward | None = None,
         device: th.device | str = "cpu",
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> None:
         self._episodes = ClassBalancedSampler(training_set.energy_class)
-        self._energy_class = training_set.energy_class
+        self._training_set = training_set
         self._target_class = target_class
+        self._reward = reward
         n = len(training_set)
         super().__init__(n * N_STEPS, observation_space, action_space, device)
-        states = scale(prefixes(training_set.digits).reshape(-1, N_STEPS)).reshape(n, N_STEPS + 1, -1)
+        states = observe(prefixes(training_set.digits).reshape(-1, N_STEPS)).reshape(n, N_STEPS + 1, -1)
         dones = np.zeros((n, N_STEPS), dtype=np.float32)
         dones[:, -1] = 1
         self.observations = states[:, :-1].reshape(-1, 1, N_STEPS)
@@ -59,6 +63,10 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self.actions = training_set.digits.reshape(-1, 1, 1).astype(np.int64) - 1
         self.dones = dones.reshape(-1, 1)
         self.pos, self.full = 0, True
+        self.set_seed(seed)
+
+    def set_seed(self, seed: Seed) -> None:
+        """Draw anew from a seed."""
         self._rng = np.random.default_rng(seed)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
@@ -72,7 +80,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
             observations = np.concatenate([observations, classes], axis=1)
             next_observations = np.concatenate([next_observations, classes], axis=1)
         rewards = np.zeros((len(episodes), N_STEPS), dtype=np.float32)
-        rewards[:, -1] = sparse_reward(self._energy_class[episodes], target)
+        rewards[:, -1] = self._rewards(episodes, target)
         return ReplayBufferSamples(
             self.to_torch(observations, copy=False),
             self.to_torch(self.actions[rows, 0], copy=False),
@@ -90,7 +98,15 @@ class EpisodeReplayBuffer(ReplayBuffer):
         if self._target_class is not None:
             return np.full(len(episodes), self._target_class, dtype=np.int8)
         anything = self._rng.integers(1, N_CLASSES + 1, len(episodes), dtype=np.int8)
-        return np.where(self._rng.random(len(episodes)) < 0.5, self._energy_class[episodes], anything)
+        own = self._training_set.energy_class[episodes]
+        return np.where(self._rng.random(len(episodes)) < 0.5, own, anything)
+
+    def _rewards(self, episodes: NDArray[np.int64], target: NDArray[np.int8]) -> NDArray[np.float64]:
+        """(n,) what (n,) episodes earn at their end."""
+        rows = self._training_set
+        if self._reward is None:
+            return sparse_reward(rows.energy_class[episodes], target)
+        return finish(rows.index[episodes], target, lambda _: rows.energy[episodes], self._reward).reward
 
 
 class MixedReplayBuffer(ReplayBuffer):
@@ -104,9 +120,10 @@ class MixedReplayBuffer(ReplayBuffer):
         *args: of SB3's ReplayBuffer.
         training_set: of the episodes; None = none.
         target_class: of those episodes, see `EpisodeReplayBuffer`.
+        reward: of those episodes, see there.
         share: of every batch that is drawn from those episodes, 0..1.
         step_weights: relative weight of the steps 0..7 in the rest of a batch.
-        seed: of the draws.
+        seed: of the draws; a `BoltzmannDQN` sets its own.
         **kwargs: of SB3's ReplayBuffer.
 
     Raises:
@@ -119,9 +136,10 @@ class MixedReplayBuffer(ReplayBuffer):
         *args: Any,
         training_set: TrainingSet | None = None,
         target_class: int | None = None,
+        reward: Reward | None = None,
         share: float = 0.1,
         step_weights: Sequence[float] = (1,) * N_STEPS,
-        seed: int | None = None,
+        seed: Seed = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -130,7 +148,6 @@ class MixedReplayBuffer(ReplayBuffer):
             raise InputError(f"share must be 0..1, got {share}")
         if self.optimize_memory_usage:
             raise InputError("optimize_memory_usage must be False for a MixedReplayBuffer, got True")
-        self._rng = np.random.default_rng(seed)
         self._keep = weights / weights.max()
         self._step = np.zeros((self.buffer_size, self.n_envs), dtype=np.int8)
         self._share = share if training_set is not None else 0.0
@@ -143,9 +160,17 @@ class MixedReplayBuffer(ReplayBuffer):
                 target_class,
                 self.observation_space,
                 self.action_space,
+                reward=reward,
                 device=self.device,
-                seed=None if seed is None else seed + 1,
             )
+        self.set_seed(seed)
+
+    def set_seed(self, seed: Seed) -> None:
+        """Draw anew from a seed: transitions met and episodes known, each with a stream of its own."""
+        met, known = spawn(seed, 2)
+        self._rng = np.random.default_rng(met)
+        if self._known is not None:
+            self._known.set_seed(known)
 
     def add(
         self,

@@ -13,11 +13,13 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from elpa_env.elements import N_GROUPS, N_ROWS
+from agents.properties import N_SITE_CODES, N_TABLES, TABLE_OF_SITE, site_properties
+from elpa_env.elements import N_GROUPS
 from elpa_env.errors import check_choice
-from elpa_env.space import DIGIT_LIMITS, N_SITES, N_STEPS
+from elpa_env.space import DIGIT_LIMITS, N_STEPS
 
 Encoding = Literal["one-hot", "thermometer"]
+Activation = Literal["leaky-relu", "silu"]
 
 NEGATIVE_SLOPE: Final = 0.2
 """Of every LeakyReLU."""
@@ -54,7 +56,7 @@ class DigitEncoder(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(n, features_dim) features of (n, 8 or more) observations."""
-        digits = _read_digits(observations, self._half_limits)
+        digits = read_digits(observations, self._half_limits)
         is_open = (digits == 0).float()
         column = digits[:, self._column]
         if self.encoding == "one-hot":
@@ -65,11 +67,12 @@ class DigitEncoder(BaseFeaturesExtractor):
 
 
 class ElementEmbedding(BaseFeaturesExtractor):
-    """Reads the digits, and every element whose row and group are both chosen, through embeddings.
+    """Reads what stands on each site, a row alone or an element, through embeddings.
 
-    The sum of one vector a digit and one a site, then LeakyReLU: what a linear layer makes of their
-    one-hot code, at the price of twelve look-ups. What follows the eight digits in the observation (a
-    one-hot target class, say) goes through a linear layer of its own into the same sum.
+    The sum of one vector a site, then SiLU. An embedding is a free vector plus a linear map of the
+    `site_properties`. A and B, which are equivalent, share theirs, so that a swap of two elements there
+    changes nothing. What follows the eight digits in the observation (a one-hot target class, say) goes
+    through a linear layer of its own into the same sum.
 
     Args:
         observation_space: `Box` of shape (8,) or longer.
@@ -77,34 +80,34 @@ class ElementEmbedding(BaseFeaturesExtractor):
     """
 
     _half_limits: th.Tensor
-    _first_digit: th.Tensor
-    _first_element: th.Tensor
+    _properties: th.Tensor
+    _first_row: th.Tensor
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 256) -> None:
         super().__init__(observation_space, features_dim)
-        values, codes = N_GROUPS + 1, (N_ROWS + 1) * (N_GROUPS + 1)
+        properties = site_properties()
+        n_properties = properties.shape[1]
         self.register_buffer("_half_limits", th.as_tensor(DIGIT_LIMITS) / 2)
-        self.register_buffer("_first_digit", th.arange(N_STEPS) * values)
-        self.register_buffer("_first_element", N_STEPS * values + th.arange(N_SITES) * codes)
-        self.embedding = nn.EmbeddingBag(N_STEPS * values + N_SITES * codes, features_dim, mode="sum")
-        nn.init.normal_(self.embedding.weight, std=0.6 / (N_STEPS + N_SITES) ** 0.5)
+        self.register_buffer("_properties", properties)
+        self.register_buffer("_first_row", th.tensor(TABLE_OF_SITE) * N_SITE_CODES)
+        self.free = nn.Parameter(th.randn(N_TABLES, N_SITE_CODES, features_dim) * 0.15)
+        self.linear = nn.Parameter(th.randn(N_TABLES, n_properties, features_dim) / n_properties**0.5)
         self.bias = nn.Parameter(th.zeros(features_dim))
         extra = observation_space.shape[0] - N_STEPS
         self.extra = nn.Linear(extra, features_dim, bias=False) if extra else None
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(n, features_dim) features of (n, 8 or more) observations."""
-        digits = _read_digits(observations, self._half_limits).long()
-        row, group = digits[:, ::2], digits[:, 1::2]
-        element = th.where(group > 0, row * (N_GROUPS + 1) + group, 0)
-        places = th.cat([digits + self._first_digit, element + self._first_element], dim=1)
-        features = self.embedding(places) + self.bias
+        digits = read_digits(observations, self._half_limits)
+        code = (digits[:, ::2] * (N_GROUPS + 1) + digits[:, 1::2]).long()  # (n, 4)
+        table = (self.free + self._properties @ self.linear).flatten(end_dim=1)  # (3 * 63, features_dim)
+        features = nn.functional.embedding_bag(code + self._first_row, table, mode="sum") + self.bias
         if self.extra is not None:
             features = features + self.extra(observations[:, N_STEPS:])
-        return nn.functional.leaky_relu(features, NEGATIVE_SLOPE)
+        return nn.functional.silu(features)
 
 
-def _read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
+def read_digits(observations: th.Tensor, half_limits: th.Tensor) -> th.Tensor:
     """(n, 8) digits of (n, 8 or more) observations, 0 where open; eq. 1 backwards."""
     scaled = observations[:, :N_STEPS]
     return ((scaled + 1) * half_limits + 0.5).round() * (scaled != 0)
@@ -127,9 +130,10 @@ def soft_offsets(beta: float, gamma: float) -> list[float]:
 
 
 class BoundedQNetwork(QNetwork):
-    """SB3's Q-network with layer normalisation, LeakyReLU and optionally Q in (-1, 1).
+    """SB3's Q-network with other activations and optionally layer normalisation and Q in (-1, 1).
 
     Args:
+        activation: behind every hidden layer, "leaky-relu" or "silu".
         layer_norm: normalise every hidden layer.
         bounded: end in a hyperbolic tangent; no return of eq. 12 lies outside -1..1.
         offsets: (8,) added to Q at each step, beyond the bound; none by default. See `soft_offsets`.
@@ -142,12 +146,14 @@ class BoundedQNetwork(QNetwork):
     def __init__(
         self,
         *args: Any,
+        activation: Activation = "leaky-relu",
         layer_norm: bool = True,
         bounded: bool = True,
         offsets: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        check_choice("activation", activation, get_args(Activation))
         self.has_offsets = offsets is not None
         if offsets is not None:
             self.register_buffer("_offsets", th.tensor([*offsets, 0.0]))
@@ -157,7 +163,7 @@ class BoundedQNetwork(QNetwork):
             layers.append(nn.Linear(width, hidden))
             if layer_norm:
                 layers.append(nn.LayerNorm(hidden))
-            layers.append(nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+            layers.append(nn.SiLU() if activation == "silu" else nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
             width = hidden
         layers.append(nn.Linear(width, int(self.action_space.n)))
         if bounded:
@@ -177,6 +183,7 @@ class BoundedQPolicy(DQNPolicy):
     """SB3's DQN policy around `BoundedQNetwork`.
 
     Args:
+        activation: see `BoundedQNetwork`.
         layer_norm: see `BoundedQNetwork`.
         bounded: see `BoundedQNetwork`.
         offsets: see `BoundedQNetwork`.
@@ -187,12 +194,18 @@ class BoundedQPolicy(DQNPolicy):
     def __init__(
         self,
         *args: Any,
+        activation: Activation = "leaky-relu",
         layer_norm: bool = True,
         bounded: bool = True,
         offsets: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._own: dict[str, Any] = {"layer_norm": layer_norm, "bounded": bounded, "offsets": offsets}
+        self._own: dict[str, Any] = {
+            "activation": activation,
+            "layer_norm": layer_norm,
+            "bounded": bounded,
+            "offsets": offsets,
+        }
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:

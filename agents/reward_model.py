@@ -1,14 +1,14 @@
 """A reward model learnt from the training set alone: energies with their uncertainty, hence rewards.
 
 An ensemble of small networks reads the four elements through embeddings and predicts the formation
-energy. Each network leaves out one fold of the rows, which measures its error on compositions it has
-never seen; that error is what the class probabilities are made of.
+energy. An embedding is a free vector plus a linear map of the element's properties: row, group,
+electronegativity and covalent radius. Each network leaves out one fold of the rows, which measures its
+error on compositions it has never seen; that error is what the class probabilities are made of.
 
 Why not a kernel ridge regression, the family of the reference landscape? Fitted to the same rows with
 the same kernel it *is* the landscape, and with another kernel its close relative: an agent trained
 against it would be scored by its own teacher, errors included, and the score would say nothing about
-formation energies. Networks on free embeddings know neither the kernel nor that rows and groups have
-an order; where both agree it is because the data say so.
+formation energies. Networks know nothing of the kernel; where both agree it is because the data say so.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.properties import CODE_OF_ELEMENT, N_TABLES, TABLE_OF_SITE, site_properties
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
 from elpa_env.elements import N_ELEMENTS
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.sampler import Progress
-from elpa_env.space import N_TABLE, index_to_elements, numbers_to_index, swap_ab
+from elpa_env.seeds import Seed, spawn, torch_seed
+from elpa_env.space import index_to_elements, numbers_to_index, swap_ab
 from elpa_env.training import TrainingSet
 
 CHUNK: Final = 8192
@@ -54,13 +56,13 @@ class RewardModelConfig:
         InputError: a value out of range.
     """
 
-    members: int = 10
-    embedding: int = 32
-    hidden: int = 256
-    n_updates: int = 2_200
+    members: int = 5
+    embedding: int = 24
+    hidden: int = 128
+    n_updates: int = 1_500
     batch_size: int = 256
-    learning_rate: float = 6e-3
-    weight_decay: float = 0.1
+    learning_rate: float = 2e-2
+    weight_decay: float = 0.05
     sharpness: float = 0.7
 
     def __post_init__(self) -> None:
@@ -81,27 +83,34 @@ class SiteNetworks(nn.Module):
         generator: of the initial weights.
     """
 
+    _properties: Tensor
+    _first_row: Tensor
+
     def __init__(self, members: int, embedding: int, hidden: int, generator: th.Generator) -> None:
         super().__init__()
 
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
 
+        properties = site_properties()[CODE_OF_ELEMENT]
+        n_properties = properties.shape[1]
         inputs = 4 * embedding
-        self.embedding = normal(3, N_ELEMENTS, embedding, std=0.3)
+        self.free = normal(N_TABLES, N_ELEMENTS, embedding, std=0.1)
+        self.linear = normal(N_TABLES, n_properties, embedding, std=1.5 / math.sqrt(n_properties))
         self.weight1 = normal(inputs, hidden, std=math.sqrt(2 / inputs))
         self.weight2 = normal(hidden, hidden, std=math.sqrt(2 / hidden))
         self.weight3 = normal(hidden, 1, std=math.sqrt(1 / hidden))
         self.bias1 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias2 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias3 = nn.Parameter(th.zeros(members, 1, 1))
+        tables = th.arange(members)[:, None] * N_TABLES + th.tensor(TABLE_OF_SITE)
+        self.register_buffer("_properties", properties)
+        self.register_buffer("_first_row", tables[:, None] * N_ELEMENTS)
 
     def forward(self, elements: Tensor) -> Tensor:
         """(members, n) outputs of (members, n, 4) element numbers 0..38 on A, B, C, D."""
-        member = th.arange(len(elements))[:, None]
-        a, b, c, d = (
-            self.embedding[member, place, elements[..., site]] for site, place in enumerate((0, 0, 1, 2))
-        )
+        table = (self.free + self._properties @ self.linear).flatten(end_dim=2)
+        a, b, c, d = F.embedding(elements + self._first_row, table).unbind(dim=2)
         x = th.cat([a + b, a * b, c, d], dim=-1)
         x = F.silu(th.baddbmm(self.bias1, x, self.weight1))
         x = F.silu(th.baddbmm(self.bias2, x, self.weight2))
@@ -119,7 +128,7 @@ class RewardModel:
         seed: of folds, weights and batches.
     """
 
-    def __init__(self, config: RewardModelConfig | None = None, *, seed: int = 0) -> None:
+    def __init__(self, config: RewardModelConfig | None = None, *, seed: Seed = 0) -> None:
         self.config = config or RewardModelConfig()
         self.seed = seed
         self.trained_on: dict[str, Any] | None = None
@@ -128,7 +137,11 @@ class RewardModel:
         self._networks: SiteNetworks
         self._centre, self._spread = 0.0, 1.0
         self._log_scale = np.zeros(3)
-        self._known = np.empty((0, 0), dtype=np.float32)
+        self._last: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies hold: everything but the last answer."""
+        return {**self.__dict__, "_last": None}
 
     def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
         """Train the networks, and scale their uncertainty by what they make of rows they never saw.
@@ -155,17 +168,18 @@ class RewardModel:
                 f"{2 * self.config.members} rows, got {len(index)}"
             )
         config = self.config
-        generator = th.Generator().manual_seed(self.seed)
+        folds, weights = spawn(self.seed, 2)
+        generator = th.Generator().manual_seed(torch_seed(weights))
         self._networks = SiteNetworks(config.members, config.embedding, config.hidden, generator)
         self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
         elements = _elements(index)
-        fold = self._folds(index)
+        fold = self._folds(index, folds)
         self._train(elements, (energy - self._centre) / self._spread, fold, generator, progress)
         predicted = self._predict(elements)[fold, np.arange(len(index))]
         self._log_scale = self._fit_scale(predicted, energy)
         self.report = self._judge(predicted, rows)
         self.trained_on = training_set.record()
-        self._known = np.full((N_TABLE, self.config.members), np.nan, dtype=np.float32)
+        self._last = None
         return self
 
     def energy(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -217,10 +231,10 @@ class RewardModel:
         with np.errstate(divide="ignore"):
             return np.maximum(-1.0, 1 + self.config.sharpness * np.log(p))
 
-    def _folds(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _folds(self, index: NDArray[np.int64], seed: Seed) -> NDArray[np.int64]:
         """(n,) fold of every row; mirror images stay together."""
         group = np.unique(np.minimum(index, swap_ab(index)), return_inverse=True)[1]
-        order = np.random.default_rng(self.seed).permutation(group.max() + 1)
+        order = np.random.default_rng(seed).permutation(group.max() + 1)
         return np.asarray(order[group] % self.config.members)
 
     def _train(
@@ -321,18 +335,23 @@ class RewardModel:
         }
 
     def _members(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(members, n) eV/atom of (n,) index, network by network; kept for the next time.
+        """(members, n) eV/atom of (n,) index, network by network.
+
+        A short answer is kept: environments ask for energies, then for rewards of the same compositions.
 
         Raises:
             InputError: the model has not been fitted.
         """
         if self.trained_on is None:
             raise InputError("the reward model knows nothing yet: call fit(training_set) first")
-        new = np.unique(index[np.isnan(self._known[index, 0])])
-        for start in range(0, len(new), CHUNK):
-            part = new[start : start + CHUNK]
-            self._known[part] = self._known[swap_ab(part)] = self._predict(_elements(part)).T
-        return self._known[index].T.astype(np.float64)
+        if self._last is not None and np.array_equal(self._last[0], index):
+            return self._last[1]
+        starts = range(0, max(len(index), 1), CHUNK)
+        parts = [self._predict(_elements(index[start : start + CHUNK])) for start in starts]
+        energies = np.concatenate(parts, axis=1)
+        if len(index) <= CHUNK:
+            self._last = index.copy(), energies
+        return energies
 
     @th.no_grad()
     def _predict(self, elements: Tensor) -> NDArray[np.float64]:

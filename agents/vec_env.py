@@ -1,4 +1,4 @@
-"""The native vector environment for Stable-Baselines3, which does not take Gymnasium's."""
+"""Environments for Stable-Baselines3, which does not take Gymnasium's vector environments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from elpa_env.classes import N_CLASSES
 from elpa_env.errors import InputError
-from elpa_env.rules import describe
+from elpa_env.rules import N_ACTIONS, describe
+from elpa_env.space import N_STEPS
 from elpa_env.vector import ElpasoliteVectorEnv, Endings
 
 
@@ -151,6 +154,34 @@ class ElpasoliteVecEnv(VecEnv):
         if indices is None:
             return range(self.num_envs)
         return [indices] if isinstance(indices, int) else indices
+
+
+class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
+    """The spaces of `Elpasolite-v0` and nothing else: what an agent that learns offline gets.
+
+    Args:
+        any_class: whether the observation names the class of the episode.
+    """
+
+    def __init__(self, *, any_class: bool = False) -> None:
+        width = N_STEPS + N_CLASSES * any_class
+        self.observation_space = spaces.Box(-1.0, 1.0, (width,), np.float32)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """All choices open; SB3 asks once."""
+        super().reset(seed=seed)
+        return np.zeros(self.observation_space.shape, dtype=np.float32), {}  # type: ignore[arg-type]
+
+    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Refuse: an agent that learns offline meets no environment.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("this agent has no environment: pass one, or call set_episodes(training_set) first")
 
 
 def make_vec_env(n_envs: int = 1, *, seed: int | None = None, **kwargs: Any) -> ElpasoliteVecEnv:

@@ -71,6 +71,11 @@ class Target:
     within: tuple[str, ...] = ()
 
 
+def _in(file: str, *names: str) -> tuple[str, ...]:
+    """Some tests of a file: those that take less time than the rest and see as much of the target."""
+    return tuple(f"{file}::{name}" for name in names)
+
+
 TARGETS: Final = {
     "generative/conditional.py": Target(("tests/test_generative.py",)),
     "generative/networks.py": Target(("tests/test_generative.py",)),
@@ -78,11 +83,40 @@ TARGETS: Final = {
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
     "elpa_env/backups.py": Target(("tests/test_backups.py",)),
     "elpa_env/late.py": Target(("tests/test_states.py::TestLateInfo",)),
-    "elpa_env/rules.py": Target(("tests/test_env.py", "tests/test_vector.py::TestErrors")),
-    "elpa_env/solve.py": Target(("tests/test_solve.py",)),
     "elpa_env/states.py": Target(("tests/test_states.py", "tests/test_vector.py::TestMasks")),
     "elpa_env/vector.py": Target(
-        ("tests/test_vector.py::test_vector_and_single_are_the_same", "tests/test_vector.py::TestErrors")
+        _in(
+            "tests/test_vector.py",
+            "test_vector_and_single_are_the_same",
+            "test_vector_rollouts_are_deterministic[any class-AutoresetMode.SAME_STEP]",
+            "test_render[ansi]",
+            "TestErrors",
+        )
+    ),
+    "elpa_env/rules.py": Target(("tests/test_rules.py",)),
+    "elpa_env/solve.py": Target(
+        _in(
+            "tests/test_solve.py",
+            "TestSettings",
+            "TestBadArguments",
+            "test_against_recursion",
+            "test_states_at_different_steps_and_lost_ones",
+            "TestSoft",
+            "TestHard",
+        )
+    ),
+    "eval/metrics.py": Target(("tests/test_metrics.py",)),
+    "eval/exact.py": Target(
+        _in(
+            "tests/test_exact.py",
+            "TestExactScore",
+            "TestRecords",
+            "TestEvaluate",
+            "TestStoredAndScoredAgain",
+            "TestCountDistribution::test_kept_samples_are_among_the_counted",
+            "TestCountDistribution::test_the_seed_decides",
+            "TestCountDistribution::test_next_to_nothing_valid",
+        )
     ),
 }
 

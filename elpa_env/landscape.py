@@ -16,6 +16,7 @@ import functools
 import importlib.resources
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +186,7 @@ def load_landscape(folder: str | Path | None = None) -> Landscape:
     Raises:
         InputError: the files are missing, altered or of another format.
     """
-    return _load(str(Path(folder).resolve()) if folder is not None else None)
+    return _load(os.path.abspath(folder) if folder is not None else None)
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+Seed = int | np.random.SeedSequence | None
+"""A number, or a sequence that `spawn` gave; None takes entropy from the system."""
 
-def spawn(seed: int | np.random.SeedSequence | None, n: int) -> list[np.random.SeedSequence]:
+
+def spawn(seed: Seed, n: int) -> list[np.random.SeedSequence]:
     """`n` independent seed sequences, the same for the same seed.
 
     Args:
-        seed: a number, or a sequence that came from here; None takes entropy from the system.
+        seed: of all of them.
         n: how many things draw.
     """
     if isinstance(seed, np.random.SeedSequence):

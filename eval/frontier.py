@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents.sampler import AgentSampler
+from agents.sb3_sampler import AgentSampler
 from elpa_env.backups import ExactBackup
 from elpa_env.errors import InputError
 from elpa_env.files import write_text

@@ -1,12 +1,21 @@
 """Every SB3 agent trains on the environment, and becomes a sampler; `BoltzmannDQN` does what it says."""
 
+import base64
+import io
+import json
+import pathlib
+import pickle
 import warnings
+import zipfile
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import ARS, QRDQN, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_maskable
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -14,17 +23,26 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
-from agents import AgentSampler, BoltzmannDQN, make_vec_env, train_offline
-from agents.dqn import boltzmann
+from agents import (
+    VARIANTS,
+    AgentSampler,
+    BoltzmannDQN,
+    ElpasoliteVecEnv,
+    RewardModel,
+    make_vec_env,
+    train_dqn,
+    train_offline,
+)
+from agents.masks import ActionMasks
 from elpa_env import ElpasoliteEnv, ExactSampler, rules, space, tree
+from elpa_env.backups import boltzmann
+from elpa_env.checkpoint import read_checkpoint, write_checkpoint
 from elpa_env.errors import InputError
+from elpa_env.sampler import Access, chosen_by
 from elpa_env.solve import solve
 from tests.test_models import TINY
-
-sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
-from sb3_contrib import QRDQN, MaskablePPO  # noqa: E402
-from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_maskable  # noqa: E402
-from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported  # noqa: E402
+from tests.test_online import SMALL as ACTING
+from tests.test_online import SMALL_MODEL
 
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
 OFF_POLICY = {"learning_starts": 20, "buffer_size": 500, **SMALL}
@@ -153,7 +171,8 @@ class TestEveryAgent:
         assert isinstance(sampler, ExactSampler)
         digits = sampler.sample(500, target_class=1, seed=0)
         sampler.save(tmp_path / "agent.zip")
-        again = AgentSampler.load(tmp_path / "agent.zip", target_class=1)
+        trust = name != "BoltzmannDQN"
+        again = AgentSampler.load(tmp_path / "agent.zip", target_class=1, trust=trust)
         assert type(again.model).__name__ == name
         np.testing.assert_array_equal(again.sample(500, target_class=1, seed=0), digits)
         greedy = AgentSampler(trained[name], target_class=1, mode="greedy").sample(20, target_class=1)
@@ -225,7 +244,7 @@ class TestSampler:
         np.random.seed(0)  # noqa: NPY002 - the global generator is what is watched
         th.manual_seed(0)
         before = np.random.get_state()[1].copy(), th.get_rng_state().clone()  # noqa: NPY002
-        AgentSampler.load(tmp_path / "dqn.zip", target_class=1)
+        AgentSampler.load(tmp_path / "dqn.zip", target_class=1, trust=True)
         train_offline(small_set, 1, TINY["dqn"], seed=3)
         assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
         assert (th.get_rng_state() == before[1]).all()
@@ -247,17 +266,17 @@ class TestSampler:
         with pytest.raises(InputError, match="trained on Elpasolite-v0"):
             AgentSampler(PPO("MlpPolicy", "CartPole-v1", device="cpu"), target_class=1)
         trained["PPO"].save(tmp_path / "ppo.zip")
-        with pytest.raises(InputError, match="holds no DQN"):
-            AgentSampler.load(tmp_path / "ppo.zip", algorithm="DQN")
-        with pytest.raises(InputError, match="unknown algorithm 'Nothing'"):
-            AgentSampler.load(tmp_path / "ppo.zip", algorithm="Nothing")
-        for odd in (":x", ".a:B", "nothing:X"):
-            with pytest.raises(InputError, match="unknown algorithm"):
-                AgentSampler.load(tmp_path / "ppo.zip", algorithm=odd)
-        with pytest.raises(InputError, match="no Stable-Baselines3 algorithm"):
-            AgentSampler.load(tmp_path / "ppo.zip", algorithm="collections:Counter")
+        for algorithm, message in (
+            ("DQN", "damaged, or holds no such agent"),
+            ("Nothing", "unknown algorithm 'Nothing'"),
+            (":x", "must be named as module:attribute"),
+            ("nothing:X", "cannot import nothing:X"),
+            ("collections:Counter", "no Stable-Baselines3 algorithm"),
+        ):
+            with pytest.raises(InputError, match=message):
+                AgentSampler.load(tmp_path / "ppo.zip", algorithm=algorithm, trust=True)
         custom = AgentSampler.load(
-            tmp_path / "ppo.zip", algorithm="stable_baselines3.ppo:PPO", target_class=1
+            tmp_path / "ppo.zip", algorithm="stable_baselines3.ppo:PPO", target_class=1, trust=True
         )
         assert isinstance(custom.model, PPO)
 
@@ -395,7 +414,7 @@ class TestBoltzmann:
 
     def test_conservative_agent_lowers_what_the_data_do_not_take(self, small_set):
         """Against the plain agent: Q of open actions less Q of those taken, averaged over states."""
-        config, gaps = replace(TINY["dqn"], n_updates=100, weight_decay=0.0, ema_decay=0.0), []
+        config, gaps = replace(TINY["dqn"], n_updates=300, weight_decay=0.0, ema_decay=0.0), []
         for weight in (0.0, 1.0):
             model = train_offline(small_set, 1, replace(config, conservative=weight))
             assert model.conservative == weight
@@ -458,7 +477,7 @@ class TestBoltzmann:
             "MlpPolicy", None, target_class=1, buffer_size=1, tensorboard_log=str(tmp_path / "b"), **SMALL
         )
         model.set_episodes(small_set)
-        model.learn_offline(30, log_interval=10)
+        model.learn(30, log_interval=10)
         events = EventAccumulator(str(tmp_path / "b" / "BoltzmannDQN_1")).Reload()
         assert [event.step for event in events.Scalars("train/loss")] == [10, 20, 30]
 
@@ -468,8 +487,8 @@ class TestBoltzmann:
             model.set_episodes(small_set)
             return model
 
-        whole = agent().learn_offline(20)
-        parts = agent().learn_offline(12).learn_offline(8, reset_num_timesteps=False)
+        whole = agent().learn(20)
+        parts = agent().learn(12).learn(8, reset_num_timesteps=False)
         assert parts.num_timesteps == 20
         for one, other in zip(whole.q_net.parameters(), parts.q_net.parameters(), strict=True):
             assert th.equal(one, other)
@@ -482,7 +501,7 @@ class TestBoltzmann:
         assert again.trained_on == small_set.record()
         again.set_episodes(small_set)
         before = [parameter.detach().clone() for parameter in again.q_net.parameters()]
-        again.learn_offline(5, reset_num_timesteps=False)
+        again.learn(5, reset_num_timesteps=False)
         assert again.num_timesteps == TINY["dqn"].n_updates + 5
         pairs = zip(again.q_net.parameters(), before, strict=True)
         assert any((one != other).any() for one, other in pairs)
@@ -498,6 +517,8 @@ class TestBoltzmann:
             ({"conservative": np.nan}, "conservative must be at least 0 and finite, got nan"),
             ({"masking": "all"}, "masking must be one of"),
             ({"target_class": 0}, "target_class must be 1..10, got 0"),
+            ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
+            ({"backup": "soft", "n_steps": 2}, "n_steps must be 1 for backup soft, got 2"),
         ],
     )
     def test_wrong_arguments(self, kwargs, message):
@@ -509,26 +530,513 @@ class TestBoltzmann:
         with pytest.raises(InputError, match="name the class"):
             model.set_episodes(small_set)
         model = BoltzmannDQN("MlpPolicy", None, target_class=1, buffer_size=1, **SMALL)
-        with pytest.raises(InputError, match="no episodes"):
-            model.learn_offline(10)
+        with pytest.raises(InputError, match="this agent has no environment"):
+            model.learn(10)
         model.set_episodes(small_set)
         with pytest.raises(InputError, match="at least 1, got 0"):
-            model.learn_offline(0)
-        with pytest.raises(TypeError, match="no environment"):
-            model.learn(100)
+            model.learn(0)
 
 
 @pytest.mark.parametrize("masking", ["digits", "composition"])
 def test_learns_online(masking):
-    """A tabular truth: after enough play on an easy class the agent finds it far more often."""
+    """A tabular truth: after enough play on an easy class the agent finds it more often than chance does."""
     env = make_vec_env(32, seed=0, target_class=5, masking=masking)
     model = BoltzmannDQN(
         "MlpPolicy", env, masking=masking, learning_rate=1e-3, learning_starts=500, buffer_size=20_000,
         batch_size=128, train_freq=1, gradient_steps=1, target_update_interval=320, gamma=1.0, seed=0,
         device="cpu", policy_kwargs={"net_arch": [64, 64]},
     )  # fmt: skip
-    before = AgentSampler(model).distribution(5)
-    model.learn(16_000)
-    after = AgentSampler(model).distribution(5)
     members = ElpasoliteEnv().settings.energy_model.members(5)
-    assert after[members].sum() > before[members].sum() + 0.15
+    by_chance = AgentSampler(model, beta=0).distribution(5)[members].sum()
+    model.learn(16_000)
+    assert AgentSampler(model).distribution(5)[members].sum() > by_chance + 0.1
+
+
+@pytest.mark.parametrize("masking", ["digits", "composition"])
+@pytest.mark.parametrize("step", range(9))
+def test_masks_on_the_device_are_those_of_the_rules(masking, step):
+    """In every state of the tree, and in every seventh composition."""
+    codes = np.arange(tree.SIZES[step]) if step < 8 else np.arange(0, tree.N_LEAVES, 7)
+    digits = tree.codes_to_digits(step, codes)
+    found = ActionMasks(masking)(th.as_tensor(rules.observe(digits)))
+    np.testing.assert_array_equal(found.numpy(), rules.action_masks(digits, masking))
+
+
+class TestSteps:
+    """Returns of several steps."""
+
+    def model(self, n_steps):
+        model = BoltzmannDQN("MlpPolicy", None, backup="max", n_steps=n_steps, gamma=0.9, **OFF_POLICY)
+        q = padded(np.arange(1.0, 7)[None])
+        model.q_net = model.q_net_target = lambda observations: q.expand(len(observations), -1)
+        return model
+
+    def test_bootstraps_with_gamma_to_the_number_of_steps(self):
+        """Q of the action taken is 3, the best next 6; three steps earn 1 together."""
+        one = th.ones(1, 1)
+        data = ReplayBufferSamples(
+            th.zeros(1, 8), 2 * one.long(), th.zeros(1, 8), 0 * one, one, discounts=0.9**3 * one
+        )
+        loss = self.model(3)._loss(data).item()
+        assert loss == pytest.approx((3 - (1 + 0.9**3 * 6)) ** 2, rel=1e-6)
+        alone = ReplayBufferSamples(*data[:5])
+        assert self.model(1)._loss(alone).item() == pytest.approx((3 - (1 + 0.9 * 6)) ** 2, rel=1e-6)
+
+    def test_sb3s_buffer_gives_the_powers(self):
+        env = make_vec_env(2, seed=0, masking="composition")
+        model = BoltzmannDQN("MlpPolicy", env, backup="max", n_steps=3, gamma=0.9, **OFF_POLICY).learn(200)
+        data = model.replay_buffer.sample(400)
+        ends = data.dones.numpy().ravel() == 1
+        powers = np.log(data.discounts.numpy().ravel()[~ends]) / np.log(0.9)
+        assert (powers.round() == 3).mean() > 0.9  # fewer where the buffer ends
+        np.testing.assert_allclose(powers, powers.round(), atol=1e-5)
+        steps = rules.steps_taken(space.unscale(data.observations.numpy()))
+        assert (ends == (steps >= 5)).all()
+
+
+class TestAverage:
+    def agent(self, small_set, decay=0.9):
+        model = BoltzmannDQN("MlpPolicy", None, target_class=1, buffer_size=1, ema_decay=decay, **SMALL)
+        model.set_episodes(small_set)
+        return model
+
+    def test_is_the_exponential_one(self, small_set):
+        """Against an average kept by hand; the weights themselves are those of an agent without one."""
+        model, plain = self.agent(small_set), self.agent(small_set, 0.0)
+        expected = None
+        for _ in range(10):
+            model.learn(1, reset_num_timesteps=False)
+            plain.learn(1, reset_num_timesteps=False)
+            now = [p.detach().clone() for p in plain.q_net.parameters()]
+            pairs = zip(expected or now, now, strict=True)
+            expected = [0.9 * a + 0.1 * b for a, b in pairs]
+        for average, theirs in zip(model.sampled_q_net.parameters(), expected, strict=True):
+            th.testing.assert_close(average, theirs)
+        for ours, theirs in zip(model.q_net.parameters(), plain.q_net.parameters(), strict=True):
+            assert th.equal(ours, theirs)
+
+    def test_sampling_follows_the_average(self, small_set):
+        model = self.agent(small_set).learn(10)
+        observation = rules.observe(tree.codes_to_digits(2, np.arange(40)))
+        with th.no_grad():
+            average = model.q_net_average.module(th.as_tensor(observation)).numpy()
+            last = model.q_net(th.as_tensor(observation)).numpy()
+        found = model.q_values(observation)
+        shown = np.isfinite(found)
+        np.testing.assert_allclose(found[shown], average[shown], rtol=1e-6)
+        assert (np.abs(found - last)[shown] > 1e-6).any()
+        sampler = AgentSampler(model)
+        digits = tree.codes_to_digits(2, np.arange(40))
+        np.testing.assert_allclose(
+            sampler.probabilities(digits, target_class=1), model.action_probabilities(observation), rtol=1e-5
+        )
+
+    def test_training_goes_on_from_the_weights_after_loading(self, small_set, tmp_path):
+        """Saved half way and trained on: weights, optimiser and average as without the pause."""
+        model = self.agent(small_set).learn(10)
+        model.save(tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", device="cpu")
+        for agent in (model, again):
+            agent.set_episodes(small_set)  # the same batches for both
+            agent.learn(10, reset_num_timesteps=False)
+        for part in ("q_net", "q_net_target", "q_net_average"):
+            one, other = getattr(model, part).state_dict(), getattr(again, part).state_dict()
+            assert all(th.equal(one[key], other[key]) for key in one)
+
+
+class TestSupported:
+    """What `AgentSampler` takes, and what it refuses by name."""
+
+    def test_a_subclass_of_maskable_ppo_has_a_distribution(self):
+        class Mine(MaskablePPO):
+            pass
+
+        env = make_vec_env(2, seed=0, masking="composition")
+        sampler = AgentSampler(Mine("MlpPolicy", env, n_steps=16, batch_size=16, **SMALL), target_class=1)
+        assert sampler.mode == "stochastic"
+        assert sampler.masking == "composition"
+
+    @pytest.mark.parametrize(
+        ("kind", "policy", "reason"),
+        [(RecurrentPPO, "MlpLstmPolicy", "remembers"), (ARS, "MlpPolicy", "has neither Q-values nor")],
+    )
+    def test_agents_that_cannot_be_read(self, kind, policy, reason):
+        model = kind(policy, gym.make("Elpasolite-v0"), device="cpu")
+        with pytest.raises(
+            InputError, match=rf"a {kind.__name__} is not supported, since it {reason}.*use PPO"
+        ):
+            AgentSampler(model, target_class=1)
+
+    @pytest.mark.parametrize(
+        ("observations", "actions"),
+        [
+            (gym.spaces.MultiDiscrete([7, 9] * 4), gym.spaces.Discrete(8)),
+            (gym.spaces.Box(-1.0, 1.0, (8,), np.float32), gym.spaces.Discrete(8, start=1)),
+            (gym.spaces.Box(0, 255, (8,), np.uint8), gym.spaces.Discrete(8)),
+            (gym.spaces.Box(-1.0, 1.0, (8,), np.float32), gym.spaces.Discrete(6)),
+        ],
+    )
+    def test_other_spaces(self, observations, actions):
+        class Other(gym.Env):
+            observation_space, action_space = observations, actions
+
+            def reset(self, *, seed=None, options=None):
+                return self.observation_space.sample(), {}
+
+        model = PPO("MlpPolicy", DummyVecEnv([Other]), device="cpu")
+        with pytest.raises(InputError, match="must be trained on Elpasolite-v0"):
+            AgentSampler(model, target_class=1)
+
+    def test_access_is_said_by_the_sampler(self, trained, small_set):
+        assert AgentSampler(trained["PPO"], target_class=1).access == Access("unknown")
+        sampler = AgentSampler(train_offline(small_set, 1, TINY["dqn"]))
+        assert sampler.access == Access("offline", small_set.n_labels, chosen_by="the user")
+        quick = replace(VARIANTS["dqn"].presets["quick"].config, n_updates=2_000)
+        assert chosen_by(quick, VARIANTS["dqn"].presets.values()).startswith("scores against the landscape")
+
+
+class TestAnotherEnvironment:
+    """An agent keeps its class and masking; an environment with others is refused."""
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"target_class": 2}, "must have target_class=1 as the agent has, got 2"),
+            ({"target_class": None}, "environment must observe .* as the agent does|spaces do not match"),
+            ({"masking": "composition"}, "must have masking='digits' as the agent has, got 'composition'"),
+        ],
+    )
+    def test_is_refused(self, kwargs, message, tmp_path):
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(2), **OFF_POLICY)
+        model.save(tmp_path / "agent.zip")
+        with pytest.raises(InputError, match=message):
+            BoltzmannDQN.load(tmp_path / "agent.zip", env=make_vec_env(2, **kwargs), device="cpu")
+        error = ValueError if kwargs.get("target_class", 1) is None else InputError  # SB3 compares the spaces
+        with pytest.raises(error, match=message):
+            model.set_env(make_vec_env(2, **kwargs))
+        DQN.save(model, tmp_path / "sb3.zip")
+        with pytest.raises(InputError, match=message):
+            BoltzmannDQN.load(tmp_path / "sb3.zip", env=make_vec_env(2, **kwargs), device="cpu", trust=True)
+
+    def test_the_same_is_taken(self, tmp_path):
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(2, target_class=3), **OFF_POLICY)
+        model.save(tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", env=make_vec_env(4, target_class=3), device="cpu")
+        assert again.learn(40).num_timesteps >= 40
+        assert again.n_envs == 4
+
+
+@pytest.fixture(scope="module")
+def agent(small_set):
+    return train_offline(small_set, 1, TINY["dqn"])
+
+
+class TestArchive:
+    """Our agents are kept without code; of others nothing is read unless somebody vouches for them."""
+
+    def test_holds_no_pickle(self, agent, tmp_path):
+        agent.save(tmp_path / "agent")
+        path = tmp_path / "agent.zip"
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                content = archive.read(name)
+                assert content.startswith(b"\x93NUMPY")
+                np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                assert b"numpy" not in content
+
+    def test_everything_comes_back(self, small_set, tmp_path):
+        config = replace(TINY["dqn"], backup="max", beta=2.5, masking="composition", ema_decay=0.5)
+        model = train_offline(small_set, 4, config, seed=3)
+        model.save(tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", device="cpu")
+        for name in (
+            *("beta", "backup", "conservative", "masking", "target_class", "gamma", "ema_decay", "seed"),
+            *("batch_size", "target_update_interval", "num_timesteps", "_n_updates", "_n_calls", "access"),
+            *("trained_on", "policy_kwargs", "train_freq", "gradient_steps", "learning_starts"),
+        ):
+            assert getattr(again, name) == getattr(model, name), name
+        assert vars(again.learning_rate) == vars(model.learning_rate)
+        for theirs, ours in zip(
+            again.policy.optimizer.state_dict()["state"].values(),
+            model.policy.optimizer.state_dict()["state"].values(),
+            strict=True,
+        ):
+            assert all(th.equal(theirs[key], ours[key]) for key in ours)
+
+    def test_infinity_and_a_rate_that_stays(self, tmp_path):
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(2), beta=np.inf, **OFF_POLICY)
+        model.save(tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", device="cpu")
+        assert again.beta == np.inf
+        assert again.learning_rate == 1e-4
+
+    def test_an_archive_of_sb3_needs_trust(self, trained, agent, tmp_path):
+        trained["PPO"].save(tmp_path / "ppo.zip")
+        DQN.save(agent, tmp_path / "dqn.zip")
+        for name in ("ppo", "dqn"):
+            for trust in ({}, {"trust": False}, {"trust": "yes"}):
+                with pytest.raises(
+                    InputError, match=r"written by Stable-Baselines3.*pass trust=True \(--trust\)"
+                ):
+                    AgentSampler.load(tmp_path / f"{name}.zip", target_class=1, **trust)
+            AgentSampler.load(tmp_path / f"{name}.zip", target_class=1, trust=True)
+        with pytest.raises(InputError, match="written by Stable-Baselines3"):
+            BoltzmannDQN.load(tmp_path / "dqn.zip")
+        again = BoltzmannDQN.load(tmp_path / "dqn.zip", trust=True, device="cpu")
+        for part in ("q_net", "q_net_average"):
+            one, other = getattr(agent, part).state_dict(), getattr(again, part).state_dict()
+            assert all(th.equal(one[key], other[key]) for key in one)
+
+    def test_code_in_an_archive_does_not_run_without_trust(self, tmp_path):
+        """A pickle that leaves a mark, as SB3 would run it."""
+        mark = tmp_path / "ran"
+
+        class Evil:
+            def __reduce__(self):
+                return pathlib.Path.touch, (mark,)
+
+        content = base64.b64encode(pickle.dumps(Evil())).decode()
+        data = {"policy_class": {":type:": "x", ":serialized:": content, "__module__": "dqn"}}
+        with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+            archive.writestr("data", json.dumps(data))
+            archive.writestr("policy.pth", b"")
+        for load in (AgentSampler.load, BoltzmannDQN.load):
+            with pytest.raises(InputError, match="written by Stable-Baselines3"):
+                load(tmp_path / "evil.zip")
+        assert not mark.exists()
+        with pytest.raises(InputError, match="damaged"):
+            AgentSampler.load(tmp_path / "evil.zip", trust=True)
+        assert mark.exists()  # the test would see it
+
+    def test_parts_of_the_users_own_cannot_be_kept(self, tmp_path):
+        class Mine(BoltzmannDQN):
+            pass
+
+        with pytest.raises(InputError, match="a Mine cannot be kept without code"):
+            Mine("MlpPolicy", make_vec_env(2), **OFF_POLICY).save(tmp_path / "a.zip")
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(2), learning_rate=lambda _: 1e-3, **OFF_POLICY)
+        with pytest.raises(InputError, match="learning_rate is .* cannot hold: write one of SB3"):
+            model.save(tmp_path / "a.zip")
+        other = BoltzmannDQN("MlpPolicy", "CartPole-v1", masking=None, device="cpu")
+        with pytest.raises(InputError, match="only agents for Elpasolite-v0"):
+            other.save(tmp_path / "a.zip")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("settings", "beta"), "warm"),
+            (("settings", "beta"), None),
+            (("settings", "beta"), -1),
+            (("settings", "backup"), "hard"),
+            (("settings", "target_class"), 11),
+            (("settings", "target_class"), "1"),
+            (("settings", "masking"), ["digits"]),
+            (("settings", "batch_size"), 2.5),
+            (("settings", "nonsense"), 1),
+            (("settings",), "words"),
+            (("progress", "num_timesteps"), -1),
+            (("progress", "exploration_rate"), -7.0),
+            (("access", "kind"), "saint"),
+            (("access",), None),
+            (("trained_on",), [1]),
+            (("policy_class",), {"class": "system"}),
+            (("policy_class",), {"class": "Adam"}),
+            (("policy_class",), "os:system"),
+            (("learning_rate",), "fast"),
+            (("learning_rate",), {"class": "LinearSchedule", "arguments": {"start": "x"}}),
+            (("train_freq",), 4),
+            (("train_freq",), [4, "year"]),
+            (("policy_kwargs",), "none"),
+            (("policy_kwargs", "net_arch"), [10**9, 10**9]),
+            (("policy_kwargs", "net_arch"), ["x"]),
+            (("policy_kwargs", "net_arch"), [8, 8]),
+            (("policy_kwargs", "features_extractor_kwargs"), {"encoding": "words"}),
+            (("policy_kwargs", "nonsense"), 1),
+            (("replay_buffer_class",), {"class": "Adam"}),
+            (("model",), ["BoltzmannDQN"]),
+            (("any_class",), True),
+        ],
+    )
+    def test_wrong_content(self, agent, tmp_path, path, value):
+        agent.save(tmp_path / "agent.zip")
+        record, arrays = read_checkpoint(tmp_path / "agent.zip")
+        place = record
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        write_checkpoint(tmp_path / "bad.zip", record, arrays)
+        with pytest.raises(InputError) as caught:
+            AgentSampler.load(tmp_path / "bad.zip")
+        assert "bad.zip" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["settings", "access", "policy_kwargs", "progress", "format", "model"])
+    def test_missing_content(self, agent, tmp_path, key):
+        agent.save(tmp_path / "agent.zip")
+        record, arrays = read_checkpoint(tmp_path / "agent.zip")
+        del record[key]
+        write_checkpoint(tmp_path / "bad.zip", record, arrays)
+        with pytest.raises(InputError, match=r"bad\.zip"):
+            AgentSampler.load(tmp_path / "bad.zip")
+
+    def test_wrong_weights(self, agent, tmp_path):
+        agent.save(tmp_path / "agent.zip")
+        record, arrays = read_checkpoint(tmp_path / "agent.zip")
+        first = next(name for name in arrays if name.startswith("policy/q_net."))
+        moment = next(name for name in arrays if name.endswith("exp_avg"))
+        some = arrays[first]
+        for changed in (
+            {first: np.full_like(some, np.nan)},
+            {first: some[..., :-1]},
+            {moment: arrays[moment][..., :-1]},
+            {"policy/more": some},
+            {"elsewhere/more": some},
+            {"optimizer/x/exp_avg": some},
+            {"optimizer/99/exp_avg": some},
+        ):
+            write_checkpoint(tmp_path / "bad.zip", record, {**arrays, **changed})
+            with pytest.raises(InputError, match=r"bad\.zip"):
+                AgentSampler.load(tmp_path / "bad.zip")
+        for missing in (first, moment):
+            rest = {name: array for name, array in arrays.items() if name != missing}
+            write_checkpoint(tmp_path / "bad.zip", record, rest)
+            if missing == first:
+                with pytest.raises(InputError, match=r"bad\.zip"):
+                    AgentSampler.load(tmp_path / "bad.zip")
+
+    def test_cut_changed_packed_or_locked(self, agent, tmp_path):
+        """One changed byte is found out, or changes nothing that matters."""
+        agent.save(tmp_path / "agent.zip")
+        whole = (tmp_path / "agent.zip").read_bytes()
+        expected = AgentSampler(agent).sample(50, target_class=1, seed=0)
+        path, refused = tmp_path / "bad.zip", 0
+        for length in (0, 10, 100, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            with pytest.raises(InputError):
+                AgentSampler.load(path)
+        for place in np.random.default_rng(0).integers(len(whole), size=60).tolist():
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x41
+            path.write_bytes(damaged)
+            try:
+                found = AgentSampler.load(path).sample(50, target_class=1, seed=0)
+            except InputError:
+                refused += 1
+                continue
+            np.testing.assert_array_equal(found, expected)
+        assert refused > 50
+        locked = whole.replace(b"PK\x01\x02\x14\x00\x14\x00\x00", b"PK\x01\x02\x14\x00\x14\x00\x01")
+        packed = whole.replace(b"PK\x03\x04\x14\x00\x00\x00\x00\x00", b"PK\x03\x04\x14\x00\x00\x00\x63\x00")
+        for odd in (locked, packed):
+            path.write_bytes(odd)
+            if odd != whole:
+                with pytest.raises(InputError):
+                    AgentSampler.load(path)
+
+    def test_no_file_a_folder_and_deep_json(self, agent, tmp_path):
+        with pytest.raises(InputError, match="train one with `elpa train dqn`"):
+            AgentSampler.load(tmp_path / "none.zip")
+        with pytest.raises(InputError, match="it is a folder"):
+            AgentSampler.load(tmp_path)
+        agent.save(tmp_path / "agent.zip")
+        _, arrays = read_checkpoint(tmp_path / "agent.zip")
+        text = b'{"format": 2, "model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        with (tmp_path / "deep.zip").open("wb") as file:
+            np.savez(file, record=np.frombuffer(text, dtype=np.uint8), **arrays)
+        with pytest.raises(InputError, match="deep"):
+            AgentSampler.load(tmp_path / "deep.zip")
+
+
+class TestSeeds:
+    """Nothing that draws shares a stream with anything else, in one run or in the next."""
+
+    def streams(self, seed, small_set):
+        """First numbers of everything random in a training run."""
+        drawn = {}
+        made = []
+        spied = {
+            "envs": (ElpasoliteVecEnv, "seed", lambda args: args[1]),
+            "torch": (th, "manual_seed", lambda args: args[0]),
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            for name, (owner, attribute, pick) in spied.items():
+                original = getattr(owner, attribute)
+
+                def spy(*args, name=name, original=original, pick=pick, **kwargs):
+                    made.append((name, pick(args)))
+                    return original(*args, **kwargs)
+
+                patch.setattr(owner, attribute, spy)
+            generator = th.Generator.manual_seed
+
+            def manual_seed(self, number):
+                made.append(("reward model", number))
+                return generator(self, number)
+
+            patch.setattr(BoltzmannDQN, "learn", lambda self, *_, **__: self)
+            config = replace(ACTING, reward_model=replace(SMALL_MODEL, n_updates=1))
+            model = train_dqn(config, 1, training_set=small_set, source="model", seed=seed)
+        for name, number in made:
+            drawn.setdefault(name, set()).add(int(number))
+        buffer = model.replay_buffer
+        for name, rng in (
+            ("actions", model._rng),
+            ("met", buffer._rng),
+            ("known", buffer._known._rng),
+        ):
+            drawn[name] = set(rng.integers(2**63, size=500).tolist())
+        return drawn
+
+    def test_ten_seeds_share_nothing(self, small_set):
+        seen = {}
+        for seed in range(10):
+            for name, numbers in self.streams(seed, small_set).items():
+                for number in numbers:
+                    assert seen.setdefault(number, (seed, name)) == (seed, name)
+        assert {name for _, name in seen.values()} >= {"envs", "torch", "actions", "met", "known"}
+
+    def test_environments_of_neighbouring_seeds_differ(self):
+        """Sub-environments get a number and those that follow it: two runs must not overlap."""
+        firsts = []
+        for seed in range(10):
+            env = make_vec_env(2)
+            BoltzmannDQN("MlpPolicy", env, **{**OFF_POLICY, "seed": seed})
+            firsts.append(env._seeds[0])
+        assert np.diff(sorted(firsts)).min() > 10_000
+
+    def test_the_reward_models_folds_and_weights(self, small_set):
+        models = [RewardModel(SMALL_MODEL, seed=seed).fit(small_set) for seed in (0, 1, 0)]
+        assert (models[0]._networks.free != models[1]._networks.free).any()
+        assert th.equal(models[0]._networks.free, models[2]._networks.free)
+
+
+def test_a_default_is_a_default(small_set, monkeypatch):
+    """Without a configuration the preset that ships is trained, not the paper's 800,000 updates."""
+    seen = []
+    monkeypatch.setattr(BoltzmannDQN, "learn", lambda self, steps, *_, **__: seen.append(steps))
+    train_offline(small_set, 1)
+    assert seen == [VARIANTS["dqn"].presets["default"].config.n_updates]
+    with pytest.raises(InputError, match="source offline learns from a training set: pass training_set"):
+        train_dqn(None, 1)
+    with pytest.raises(InputError, match="source must be one of offline, model, oracle, got 'dream'"):
+        train_dqn(None, 1, source="dream")
+
+
+def test_a_reward_of_ones_own_reaches_the_episodes(small_set):
+    """Offline, too: every episode earns what the reward says of its composition and its class."""
+
+    def reward(numbers, energy, energy_class, target_class):
+        return -0.1 * energy + (energy_class == target_class) + 1e-3 * numbers[:, 0]
+
+    model = BoltzmannDQN("MlpPolicy", None, target_class=4, buffer_size=1, **SMALL)
+    model.set_episodes(small_set, reward=reward)
+    assert model.access.kind == "unknown"
+    data = model.replay_buffer.sample(8 * 200)
+    last = data.dones.numpy().ravel() == 1
+    index = space.digits_to_index(space.unscale(data.next_observations.numpy()[last]))
+    rows = [np.flatnonzero(small_set.index == i)[0] for i in index]
+    expected = reward(
+        space.index_to_numbers(index), small_set.energy[rows], small_set.energy_class[rows], np.int8(4)
+    )
+    np.testing.assert_allclose(data.rewards.numpy().ravel()[last], expected, rtol=1e-5)

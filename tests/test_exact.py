@@ -15,6 +15,7 @@ from elpa_env import space
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
 from elpa_env.sampler import sample_distribution, unique_sample
+from elpa_env.solve import solve
 from elpa_env.training import TrainingSet
 from eval.exact import (
     Drawn,
@@ -27,6 +28,7 @@ from eval.exact import (
     solve_class,
 )
 from eval.judge import Judge, load_judge
+from eval.metrics import METRICS
 from eval.scoring import Tally, count_samples, draw_unique, score_tally
 
 NETWORK = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
@@ -102,6 +104,118 @@ class TestExactScore:
             exact_score(p, judge=judge, target_class=0, n_samples=1)
         with pytest.raises(InputError, match="at least 1, got 0"):
             exact_score(p, judge=judge, target_class=1, n_samples=0)
+
+
+class TestRecords:
+    """What is written to files and shown."""
+
+    def test_of_a_score(self, judge, small_set):
+        score = exact_score(
+            table(AlNaK2F6=0.25, NaAlK2F6=0.25),
+            judge=judge,
+            target_class=1,
+            n_samples=2,
+            training_set=small_set,
+        )
+        record = score.as_dict()
+        assert list(record) == [
+            *METRICS,
+            "judge",
+            "n_samples",
+            "valid_fraction",
+            "success_rate",
+            "entropy_bits",
+            "effective_compositions",
+            "novel",
+            "rediscovered",
+            "repeated",
+            "compounds_found",
+            "compounds_in_class",
+        ]
+        assert record == {
+            **score.metrics,
+            **{key: getattr(score, key) for key in record if key not in score.metrics},
+        }
+        assert (score.judge, score.n_samples) == ("paper", 2)
+        assert score.compounds_in_class == judge.compound_counts[1]
+        assert score.compounds_found == pytest.approx(1)
+        assert score.metrics["compounds"] == pytest.approx(1 / judge.compound_counts[1])
+        assert score.novel + score.rediscovered + score.repeated == pytest.approx(2)
+
+    def test_of_an_empty_class(self, judge):
+        all_in_7 = np.where(space.composition_mask(), 7, 0).astype(np.int8)
+        nowhere = Judge("none", "all in class 7", judge.table_energy, all_in_7)
+        record = exact_score(table(AlNaK2F6=1), judge=nowhere, target_class=1, n_samples=5).as_dict()
+        assert record["compounds"] is None
+        assert (record["compounds_found"], record["compounds_in_class"]) == (0, 0)
+
+    def test_of_a_solved_class(self, judge):
+        record = solve_class(10, judge=judge, beta=2.0, gamma=0.9, n_samples=50, masking="digits")
+        assert list(record) == [
+            "schema_version",
+            "target_class",
+            "beta",
+            "gamma",
+            "masking",
+            "n_samples",
+            "judge",
+            "class_members",
+            "columns",
+            "seconds",
+        ]
+        settings = [record[key] for key in ("schema_version", "target_class", "beta", "gamma", "n_samples")]
+        assert settings == [1, 10, 2.0, 0.9, 50]
+        assert (record["masking"], record["judge"]) == ("digits", judge.record())
+        assert record["class_members"] == judge.class_counts[10]
+        assert 0 < record["seconds"] < 600
+        assert record["seconds"] == round(record["seconds"], 2)
+        assert list(record["columns"]) == ["optimal-hard", "optimal-soft", "ceiling"]
+        for name, backup in (("optimal-hard", "max"), ("optimal-soft", "soft")):
+            solution = solve(10, backup=backup, beta=2.0, gamma=0.9, masking="digits", landscape=judge)
+            expected = exact_score(solution.distribution(), judge=judge, target_class=10, n_samples=50)
+            assert record["columns"][name] == {**expected.as_dict(), "start_value": solution.start_value}
+        ceiling = record["columns"]["ceiling"]
+        assert ceiling["effective_compositions"] == pytest.approx(record["class_members"])
+        assert "start_value" not in ceiling
+        with pytest.raises(InputError, match="masking must be one of"):
+            solve_class(1, judge=judge, beta=2.0, gamma=0.9, n_samples=50, masking="none")
+
+    def test_shown(self):
+        shown = dict.fromkeys(METRICS, 0.25)
+        column = {**shown, "valid_fraction": 0.5, "effective_compositions": 1234.4, "start_value": 0.75}
+        ceiling = {**shown, "valid_fraction": 1.0, "effective_compositions": 99.6, "coverage": None}
+        record = {
+            "target_class": 3,
+            "beta": 5.0,
+            "gamma": 0.5,
+            "masking": "digits",
+            "seconds": 1.26,
+            "judge": {"name": "[b]own[/b]"},
+            "class_members": 12345,
+            "n_samples": 10_000,
+            "columns": {"one": column, "ceiling": ceiling},
+        }
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(exact_table(record))
+        text = " ".join(console.export_text().replace("─", "").split())
+        assert text == " ".join(
+            [
+                "Class 3 solved exactly: beta 5, gamma 0.5, masking digits",
+                "one ceiling",
+                "precision (right class) 25.00 % 25.00 %",
+                "precision (neigh. class) 25.00 % 25.00 %",
+                "coverage (right class) 25.00 % -",
+                "coverage (neigh. class) 25.00 % 25.00 %",
+                "JS distance 0.2500 0.2500",
+                "compounds (right class) 25.00 % 25.00 %",
+                "valid 50.00 % 100.00 %",
+                "effective compositions 1,234 100",
+                "value of the start 0.7500",
+                "exact, in 1.3 s; judge: [b]own[/b], 12,345 compositions in the class",
+                "coverage: expected after 10,000 valid samples",
+                "ceiling: uniform over the class, best of independent draws",
+            ]
+        )
 
 
 class TestCountDistribution:
@@ -335,6 +449,26 @@ class TestEvaluate:
         assert found.score.n_valid == 1000
         assert found.score.metrics["precision"] == pytest.approx(found.exact.metrics["precision"])
         assert found.score.novel + found.score.rediscovered == 2
+
+    def test_what_is_passed_on(self, judge):
+        """Seed, samples to keep and progress, of what states its distribution and of what does not."""
+        p = judge.table_class == 1
+        for kind in (Stated, Streamed):
+            calls = []
+            how = {"target_class": 1, "seed": 5, "progress": lambda *call, calls=calls: calls.append(call)}
+            drawn = draw(kind(p / p.sum()), 300, keep=7, **how)
+            assert len(drawn.kept) == 7
+            assert drawn.tally.n_valid == 300
+            assert calls[-1] == (300, 300)
+            assert kind is Streamed or calls[0] == (0, 300)
+            found = evaluate(kind(p / p.sum()), 300, judge=judge, keep=7, **how)
+            np.testing.assert_array_equal(found.kept, drawn.kept)
+            np.testing.assert_array_equal(found.tally.counts, drawn.tally.counts)
+            assert found.drawn.tally is found.tally
+            assert found.score.novel is None
+            assert len(draw(kind(p / p.sum()), 300, target_class=1, seed=5).kept) == 0
+            other = draw(kind(p / p.sum()), 300, target_class=1, seed=6)
+            assert (other.tally.counts != drawn.tally.counts).any()
 
     def test_hopeless(self, judge):
         nothing = Stated(np.zeros(space.N_TABLE))

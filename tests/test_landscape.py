@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 
@@ -170,6 +171,12 @@ def test_records_that_are_none(saved, text):
     folder, _ = saved
     (folder / "landscape.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     refuse(folder, "build-landscape")
+
+
+def test_folders_that_cannot_be(tmp_path):
+    os.symlink("loop", tmp_path / "loop")
+    for name in ("none", "loop", "x" * 300, "nul\0", "\ud800", os.fsdecode(b"\xff\n")):
+        refuse(tmp_path / name, "build-landscape")
 
 
 def test_it_is_saved_as_a_whole_or_not_at_all(saved, landscape, monkeypatch):

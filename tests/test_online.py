@@ -10,24 +10,25 @@ from scipy import stats
 
 from agents import (
     BoltzmannDQN,
+    DQNConfig,
     ElementEmbedding,
     MixedReplayBuffer,
-    OnlineConfig,
     RewardModel,
     RewardModelConfig,
     make_vec_env,
+    train_dqn,
     train_model_based,
-    train_online,
-    train_oracle,
 )
+from agents.properties import CODE_OF_ELEMENT, site_properties
 from agents.reward_model import _t4_cdf
 from elpa_env import TrainingSet, rules, space
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
+from elpa_env.elements import SYMBOLS
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
 
 SMALL_MODEL = RewardModelConfig(members=3, embedding=4, hidden=16, n_updates=30, batch_size=32)
-SMALL = OnlineConfig(
+SMALL = DQNConfig(
     hidden=(16, 16),
     n_updates=24,
     batch_size=64,
@@ -122,7 +123,7 @@ class TestRewardModel:
         np.testing.assert_allclose(fitted.reward(numbers, None, None, 4), expected)
         targets = np.arange(50) % 10 + 1
         each = [fitted.reward(numbers[i : i + 1], None, None, int(targets[i]))[0] for i in range(50)]
-        np.testing.assert_allclose(fitted.reward(numbers, None, None, targets), each)
+        np.testing.assert_allclose(fitted.reward(numbers, None, None, targets), each, rtol=1e-4, atol=1e-6)
 
     def test_calibration_counts_every_row_once(self, fitted, small_set):
         n = small_set.n_labels
@@ -131,6 +132,23 @@ class TestRewardModel:
         assert sum(tenth["n"] * tenth["true"] for tenth in everything) == pytest.approx(n)
         assert sum(tenth["n"] * tenth["stated"] for tenth in everything) == pytest.approx(n)
         assert fitted.report["rows"] == n
+
+    def test_pickles_hold_no_answers(self, fitted):
+        """The environment is pickled with its energy model: weights alone, whatever was asked before."""
+        import pickle
+
+        before = fitted.energy(some(5_000))
+        copy = pickle.dumps(fitted)
+        assert len(copy) < 100_000
+        np.testing.assert_array_equal(pickle.loads(copy).energy(some(5_000)), before)
+
+    def test_a_kept_answer_is_that_of_the_same_question(self, fitted):
+        index = some(200)
+        first = fitted.energy(index)
+        mine = index.copy()
+        fitted.energy(mine)
+        mine[:] = mine[::-1].copy()
+        np.testing.assert_allclose(fitted.energy(mine), first[::-1], rtol=1e-4)
 
     def test_fitting_again_starts_anew(self, fitted, small_set):
         other = TrainingSet(some(60), np.linspace(-1, 1, 60), "other")
@@ -214,24 +232,46 @@ class TestEnvironment:
 
 
 class TestElementEmbedding:
-    def test_is_a_sum_over_digits_and_finished_elements(self):
+    def test_is_a_sum_over_sites(self):
+        """A row alone and an element each have a vector of their own; A and B share theirs."""
         extractor = ElementEmbedding(ANYTHING, 5)
         digits = np.array([[0] * 8, [3, 1, 2, 0, 0, 0, 0, 0], [1, 8, 6, 1, 2, 3, 3, 4]], dtype=np.int8)
-        table = extractor.embedding.weight.detach().numpy()
+        linear = np.einsum("kp,tpf->tkf", site_properties().numpy(), extractor.linear.detach().numpy())
+        table = extractor.free.detach().numpy() + linear
         found = extractor(th.as_tensor(rules.observe(digits))).detach().numpy()
-        for row, state in enumerate(digits.tolist()):
-            places = [9 * step + digit for step, digit in enumerate(state)]
-            for site in range(4):
-                r, g = state[2 * site : 2 * site + 2]
-                places.append(72 + 63 * site + (9 * r + g if g else 0))
-            total = table[places].sum(axis=0)
-            np.testing.assert_allclose(found[row], np.where(total > 0, total, 0.2 * total), rtol=1e-5)
+        for row, state in enumerate(digits.reshape(3, 4, 2).tolist()):
+            parts = [table[t][9 * r + g] for t, (r, g) in zip((0, 0, 1, 2), state, strict=True)]
+            total = np.sum(parts, axis=0)
+            np.testing.assert_allclose(found[row], total / (1 + np.exp(-total)), rtol=1e-4, atol=1e-6)
+
+    def test_a_swap_of_a_and_b_changes_nothing(self):
+        extractor = ElementEmbedding(ANYTHING, 5)
+        digits = space.index_to_digits(some(50))
+        swapped = digits[:, [2, 3, 0, 1, 4, 5, 6, 7]]
+        one, other = (
+            extractor(th.as_tensor(rules.observe(np.ascontiguousarray(d)))) for d in (digits, swapped)
+        )
+        th.testing.assert_close(one, other)
 
     def test_what_follows_the_digits_is_added(self):
         extractor = ElementEmbedding(spaces.Box(-1.0, 1.0, (18,), np.float32), 5)
         observation = th.zeros(10, 18)
         observation[:, 8:] = th.eye(10)
         assert len(np.unique(extractor(observation).detach().numpy().round(6), axis=0)) == 10
+
+    def test_properties_of_a_site(self):
+        """Silver has no place here; sodium stands in row 3, group 1."""
+        properties = site_properties().numpy()
+        elements = properties[CODE_OF_ELEMENT]
+        np.testing.assert_allclose(elements[:, :4].mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(elements[:, :4].std(axis=0), 1, rtol=1e-5)
+        sodium = SYMBOLS.index("Na")
+        assert CODE_OF_ELEMENT[sodium] == 9 * 3 + 1
+        np.testing.assert_array_equal(elements[sodium, 4:], np.eye(14)[2] + np.eye(14)[6])
+        assert elements[sodium, 2] < 0 < elements[sodium, 3]  # electropositive and large
+        row_alone, none = properties[9 * 3], properties[0]
+        np.testing.assert_array_equal(row_alone, [0] * 4 + [0, 0, 1, 0, 0, 0] + [0] * 8)
+        assert not none.any()
 
 
 class TestMixedReplayBuffer:
@@ -311,21 +351,28 @@ class TestTraining:
     def test_says_what_it_saw(self, small_set):
         model = train_model_based(small_set, 1, SMALL)
         episodes = (8 + 24 // 8) * 16
-        assert model.access == Access("model-based", small_set.n_labels, model_queries=episodes)
+        assert model.access == Access(
+            "model-based", small_set.n_labels, model_queries=episodes, chosen_by="the user"
+        )
         assert model.trained_on["sha256"] == small_set.sha256
         assert model.trained_on["reward_model"]["rows"] == small_set.n_labels
         assert model.target_class == 1
         assert model.masking == "composition"
         assert model._n_updates == 24
-        oracle = train_oracle(1, SMALL)
-        assert oracle.access == Access("oracle", landscape_queries=episodes)
-        assert train_online(lambda numbers: numbers.sum(axis=1) * 0.01, 1, SMALL).access is None
-        alone = train_online(RewardModel(SMALL_MODEL).fit(small_set), 1, SMALL)
-        assert alone.access == Access("model-based", small_set.n_labels, model_queries=episodes)
+        oracle = train_dqn(SMALL, 1, source="oracle")
+        assert oracle.access == Access("oracle", landscape_queries=episodes, chosen_by="the user")
+        replayed = train_dqn(SMALL, 1, source="oracle", training_set=small_set)
+        assert replayed.access.labels == small_set.n_labels
+        own = train_dqn(SMALL, 1, source=lambda numbers: numbers.sum(axis=1) * 0.01)
+        assert own.access.kind == "unknown"
+        alone = train_dqn(SMALL, 1, source=RewardModel(SMALL_MODEL).fit(small_set))
+        assert alone.access == model.access
+        told = train_dqn(SMALL, 1, source="model", training_set=small_set, reward=lambda n, e, c, t: c == t)
+        assert told.access.kind == "unknown"  # a reward of one's own may know anything
         env = make_vec_env(16, masking="composition")
         model.set_env(env)
         model.learning_starts = 0
-        assert model.learn(16 * 8).access is None  # it has met another environment since
+        assert model.learn(16 * 8).access.kind == "unknown"  # it has met another environment since
 
     def test_same_seed_same_agent(self, small_set):
         one, again, other = (train_model_based(small_set, 2, SMALL, seed=seed) for seed in (0, 0, 1))
@@ -354,9 +401,12 @@ class TestTraining:
 
         train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
         with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
-            assert b"TrainingSet" not in archive.read("data")
+            record = archive.read("record.npy")
+            assert sum(member.file_size for member in archive.infolist()) < 200_000
+        assert small_set.sha256.encode() in record
+        assert b"energy" not in record
         again = BoltzmannDQN.load(tmp_path / "agent.zip")
-        assert again.replay_buffer_kwargs == {"step_weights": list(SMALL.step_weights), "seed": 0}
+        assert again.replay_buffer_kwargs == {"step_weights": list(SMALL.step_weights)}
 
     def test_a_saved_agent_goes_on_acting(self, small_set, fitted, tmp_path):
         train_model_based(small_set, 1, SMALL).save(tmp_path / "agent.zip")
@@ -375,16 +425,18 @@ class TestTraining:
         [
             ({"n_updates": 0}, "n_updates must be a whole number of at least 1, got 0"),
             ({"exploration": 2.0}, r"exploration must be 0\.\.1, got 2\.0"),
-            ({"hidden": ()}, r"hidden must name at least two layers with nodes, got \(\)"),
+            ({"hidden": (8,)}, r"hidden must name layers with nodes, two for an embedding, got \(8,\)"),
+            ({"schedule": "steep"}, "schedule must be one of linear, cosine, got 'steep'"),
+            ({"encoding": "words"}, "encoding must be one of one-hot, thermometer, embedding, got 'words'"),
             ({"step_weights": (1,)}, "step_weights must be 8 positive numbers"),
         ],
     )
     def test_wrong_settings(self, kwargs, message):
         with pytest.raises(InputError, match=message):
-            OnlineConfig(**kwargs)
+            DQNConfig(**kwargs)
 
     def test_the_rate_falls_to_nothing(self):
-        from agents.online import CosineSchedule
+        from agents.schedules import CosineSchedule
 
         rate = CosineSchedule(2.0)
         assert [rate(1.0), rate(0.5), rate(0.0)] == pytest.approx([2.0, 1.0, 0.0])
@@ -415,7 +467,7 @@ class TestWhatIsLearnt:
         config = replace(MODELS["dqn-soft-oracle"].presets["default"], n_updates=12_000, beta=5.0)
         solution = solve(1, backup="soft", beta=config.beta)
         exact = exact_score(solution.distribution(), judge=judge, target_class=1, n_samples=10_000).metrics
-        found = self.figures(train_oracle(1, config, seed=11), judge)
+        found = self.figures(train_dqn(config, 1, source="oracle", seed=11), judge)
         assert abs(found["js_distance"] - exact["js_distance"]) < 0.03
         assert abs(found["coverage"] - exact["coverage"]) < 0.05
 

@@ -296,6 +296,34 @@ def test_extreme_beta(beta, backup):
     assert np.isfinite(p).all()
 
 
+class TestSettings:
+    def test_defaults(self):
+        solution = solve(2)
+        settings = (solution.target_class, solution.backup, solution.beta, solution.gamma, solution.masking)
+        assert settings == (2, "max", 5.0, 1.0, "composition")
+
+    @pytest.mark.parametrize("settings", [{}, {"beta": 2.0, "gamma": 0.9, "masking": "digits"}])
+    def test_reach_the_sampler(self, settings, symmetric):
+        if settings:
+            settings = {**settings, "landscape": symmetric}
+        sampler = OptimalSampler("soft", **settings)
+        p = solve(1, backup="soft", **settings).distribution()
+        np.testing.assert_array_equal(sampler.distribution(1), p)
+        assert sampler.distribution(1) is sampler.distribution(1)  # solved once
+        drawn = sampler.sample(50, target_class=1, seed=3)
+        np.testing.assert_array_equal(drawn, sample_distribution(p, 50, seed=3))
+
+    def test_names(self):
+        assert {backup: OptimalSampler(backup).name for backup in BACKUPS} == {
+            "max": "optimal-hard",
+            "soft": "optimal-soft",
+        }
+
+    def test_access(self):
+        seen = OptimalSampler("max").access
+        assert (seen.kind, seen.labels, seen.landscape_queries) == ("reference", 0, space.N_COMPOSITIONS)
+
+
 class TestBadArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -304,6 +332,8 @@ class TestBadArguments:
             ({"backup": "medium"}, "backup must be one of max, soft, got 'medium'"),
             ({"masking": "none"}, "masking must be one of digits, composition, got 'none'"),
             ({"beta": 0.0}, "beta must be 1e-6..1e6, got 0.0"),
+            ({"beta": 0.99e-6}, "beta must be 1e-6..1e6, got 9.9e-07"),
+            ({"beta": 1.01e6}, "beta must be 1e-6..1e6, got 1010000.0"),
             ({"beta": float("nan")}, "beta must be 1e-6..1e6, got nan"),
             ({"gamma": 0.0}, "gamma must be above 0 and at most 1, got 0.0"),
             ({"gamma": 1.1}, "gamma must be above 0 and at most 1, got 1.1"),

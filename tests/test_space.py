@@ -137,3 +137,41 @@ def test_formulas_that_are_no_composition(formula, reason):
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+class TestProperties:
+    """Electronegativity and covalent radius, against tables of other people and what every chemist knows."""
+
+    def test_radii_are_those_of_ase(self):
+        data = pytest.importorskip("ase.data", reason="ASE is not installed")
+        np.testing.assert_allclose(elements.COVALENT_RADII, data.covalent_radii[elements.ATOMIC_NUMBERS])
+
+    @pytest.mark.parametrize(
+        ("symbol", "electronegativity", "radius"),
+        [
+            ("H", 2.20, 0.31),
+            ("F", 3.98, 0.57),
+            ("Na", 0.93, 1.66),
+            ("Si", 1.90, 1.11),
+            ("K", 0.82, 2.03),
+            ("Br", 2.96, 1.20),
+            ("Sn", 1.96, 1.39),
+            ("Xe", 2.60, 1.40),
+            ("Cs", 0.79, 2.44),
+            ("Tl", 1.80, 1.45),
+            ("Bi", 1.90, 1.48),
+        ],
+    )
+    def test_some_by_hand(self, symbol, electronegativity, radius):
+        place = elements.SYMBOLS.index(symbol)
+        assert elements.ELECTRONEGATIVITIES[place] == pytest.approx(electronegativity)
+        assert elements.COVALENT_RADII[place] == pytest.approx(radius)
+
+    def test_they_follow_the_periodic_table(self):
+        """In a row electronegativity rises from group 1 to 7; in a group of 1, 2, 7 radii grow downwards."""
+        for row in range(2, 6):
+            here = (elements.ROWS == row) & (elements.GROUPS <= 7)
+            assert (np.diff(elements.ELECTRONEGATIVITIES[here]) > 0).all()
+        for group in (1, 2, 7):
+            assert (np.diff(elements.COVALENT_RADII[elements.GROUPS == group]) > 0).all()
+        assert elements.SYMBOLS[int(elements.ELECTRONEGATIVITIES.argmin())] == "Cs"

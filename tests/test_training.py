@@ -15,6 +15,7 @@ from elpa_env import TrainingSet, dft, load_training_set
 from elpa_env.errors import InputError
 from elpa_env.space import index_to_numbers, swap_ab
 from elpa_env.training import ClassBalancedSampler
+from tests.test_files import full_disk
 
 HEADER = b"Z_A,Z_B,Z_C,Z_D,formation_energy_eV_per_atom\n"
 NOTED = HEADER[:-1] + b",note\n"
@@ -60,6 +61,11 @@ class TestDFT:
             load_training_set("dft")
         assert dft.fetch(str(dft_dir / name)).is_file()
         assert load_training_set("dft").class_counts.tolist() == AUGMENTED
+
+    def test_a_full_disk_leaves_nothing_in_the_cache(self, dft_dir, no_dft):
+        with full_disk(), pytest.raises(InputError, match="cannot write .*train_set.pkl: File too large"):
+            dft.fetch(str(dft_dir))
+        assert list(dft.cache_dir().iterdir()) == []
 
     def test_truncated_or_altered_is_refused(self, dft_dir, monkeypatch, tmp_path):
         monkeypatch.setenv(dft.DATA_DIR_VARIABLE, str(tmp_path))

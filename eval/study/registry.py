@@ -18,16 +18,17 @@ method ``load(path, device=...)``, without which it is trained again when anothe
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from agents.offline import DQNConfig, train_offline
-from agents.online import OnlineConfig, train_model_based, train_oracle
-from agents.sampler import AgentSampler
+from agents.checkpoint import NAME as DQN_NAME
+from agents.checkpoint import written_by_sb3
+from agents.sb3_sampler import AgentSampler
+from agents.train import VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
+from elpa_env.checkpoint import read_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.plugins import import_attribute
 from elpa_env.rules import check_masking
@@ -103,48 +104,6 @@ class ModelSpec:
     needs_class: bool = False
 
 
-def _train_dqn(task: Task) -> AgentSampler:
-    return AgentSampler(
-        train_offline(
-            task.training_set,
-            task.target_class,
-            task.config,
-            seed=task.seed,
-            device=task.device,
-            progress=task.progress,
-        )
-    )
-
-
-def _train_model_based(task: Task) -> AgentSampler:
-    return _act_against_model(task, task.target_class)
-
-
-def _train_any_class(task: Task) -> AgentSampler:
-    return _act_against_model(task, None)
-
-
-def _act_against_model(task: Task, target_class: int | None) -> AgentSampler:
-    return AgentSampler(
-        train_model_based(
-            task.training_set,
-            target_class,
-            task.config,
-            seed=task.seed,
-            device=task.device,
-            progress=task.progress,
-        )
-    )
-
-
-def _train_oracle(task: Task) -> AgentSampler:
-    return AgentSampler(
-        train_oracle(
-            task.target_class, task.config, seed=task.seed, device=task.device, progress=task.progress
-        )
-    )
-
-
 def _train_vae(task: Task) -> ConditionalVAE:
     model = ConditionalVAE(task.config, seed=task.seed, device=task.device)
     return model.fit(task.training_set, task.progress)
@@ -159,24 +118,21 @@ def _load_agent(path: Path, target_class: int, device: str) -> AgentSampler:
     return AgentSampler.load(path, target_class=target_class, device=device)
 
 
-def _preset(config: Any) -> Preset:
-    return Preset(config, "scores against the landscape in class 1")
+def _dqn(name: str, variant: Variant) -> ModelSpec:
+    def train(task: Task) -> AgentSampler:
+        agent = train_dqn(
+            task.config,
+            None if variant.any_class else task.target_class,
+            training_set=None if variant.source == "oracle" else task.training_set,
+            source=variant.source,
+            seed=task.seed,
+            device=task.device,
+            progress=task.progress,
+        )
+        return AgentSampler(agent)
 
-
-def _offline(name: str, title: str, config: DQNConfig, paper: DQNConfig | None = None) -> ModelSpec:
-    """A DQN that learns from the training set's episodes alone."""
-    presets = {"quick": _preset(replace(config, n_updates=2_000)), "default": _preset(config)}
-    if paper:
-        presets["paper"] = Preset(paper, "the paper")
-    return ModelSpec(name, title, _train_dqn, presets, ".zip", _load_agent, cost=3)
-
-
-def _online(name: str, title: str, config: OnlineConfig, train: Callable[[Task], AgentSampler]) -> ModelSpec:
-    """A DQN that acts."""
-    reward_model = replace(config.reward_model, n_updates=1_000)
-    quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
-    presets = {"quick": _preset(quick), "default": _preset(config)}
-    return ModelSpec(name, title, train, presets, ".zip", _load_agent, cost=4)
+    cost = 3 if variant.source == "offline" else 4
+    return ModelSpec(name, variant.title, train, variant.presets, ".zip", _load_agent, cost)
 
 
 def _baseline(name: str) -> ModelSpec:
@@ -197,12 +153,8 @@ def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     )
 
 
-_ACTING = OnlineConfig()
-_ORACLE = OnlineConfig(n_updates=8_000, exploration=0.1)
-"""True classes have sharper edges than a model's probabilities, and take longer to learn."""
-_DQN = DQNConfig.default()
 _ALL: Final = (
-    _offline("dqn", "DQN", _DQN, DQNConfig()),
+    _dqn("dqn", VARIANTS["dqn"]),
     ModelSpec(
         "vae",
         "VAE",
@@ -222,15 +174,7 @@ _ALL: Final = (
         cost=2,
     ),
     *(_baseline(name) for name in BASELINES),
-    _offline("dqn-max", "DQN max", replace(_DQN, backup="max")),
-    _offline("dqn-soft", "DQN soft", DQNConfig.soft()),
-    _online("dqn-max-model", "DQN max, model", replace(_ACTING, backup="max"), _train_model_based),
-    _online("dqn-double-model", "DQN double, model", replace(_ACTING, backup="double"), _train_model_based),
-    _online("dqn-soft-model", "DQN soft, model", _ACTING, _train_model_based),
-    _online("dqn-soft-any", "DQN soft, any class", replace(_ACTING, n_updates=6_000), _train_any_class),
-    _online("dqn-max-oracle", "DQN max, oracle", replace(_ORACLE, backup="max"), _train_oracle),
-    _online("dqn-double-oracle", "DQN double, oracle", replace(_ORACLE, backup="double"), _train_oracle),
-    _online("dqn-soft-oracle", "DQN soft, oracle", _ORACLE, _train_oracle),
+    *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
     _optimal("optimal-hard", "max"),
     _optimal("optimal-soft", "soft"),
 )
@@ -240,9 +184,8 @@ MODELS: Final[dict[str, ModelSpec]] = {spec.name: spec for spec in _ALL}
 
 A DQN is trained offline, from the episodes of the training set; in the environment against a reward
 model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
-(``-oracle``). ``soft`` is the soft backup, in acting agents that of double Q-learning. Oracles and exact
-solutions see what all are judged by, which the others must not; `elpa_env.sampler.access_of` says what each
-one saw.
+(``-oracle``). ``soft`` is the soft backup. Oracles and exact solutions see what all are judged by, which the
+others must not; `elpa_env.sampler.access_of` says what each one saw.
 """
 
 AGENT: Final = "dqn-soft-model"
@@ -345,8 +288,7 @@ def load_agent(
     """
     if masking is not None:
         kwargs["masking"] = None if masking == "none" else check_masking(masking)
-    del trust
-    sampler = AgentSampler.load(path, target_class=target_class, name=Path(path).stem, **kwargs)
+    sampler = AgentSampler.load(path, target_class=target_class, name=Path(path).stem, trust=trust, **kwargs)
     sampler.check_class(target_class)
     return sampler
 
@@ -379,21 +321,11 @@ def load_sampler(
         if spec.load is None:
             raise InputError(f"{model} cannot be loaded: it needs the methods save and load")
         return spec.load(path, target_class or 1, device)
-    if _is_agent(path):
-        del trust
-        return AgentSampler.load(path, device=device, target_class=target_class)
+    if written_by_sb3(path) or read_checkpoint(path)[0].get("model") == DQN_NAME:
+        return AgentSampler.load(path, device=device, target_class=target_class, trust=trust)
     name = load_checkpoint(path)["model"]
     if name == ConditionalVAE.name:
         return ConditionalVAE.load(path, device=device)
     if name == ConditionalWGAN.name:
         return ConditionalWGAN.load(path, device=device)
     raise InputError(f"{path} holds an unknown model {name!r}")
-
-
-def _is_agent(path: Path) -> bool:
-    """Whether a file is an archive as Stable-Baselines3 writes it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "policy.pth" in archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
+from elpa_env.files import parse_json
 from elpa_env.seeds import torch_seed
 from elpa_env.training import TrainingSet
 from eval.exact import count_distribution, exact_score
@@ -201,8 +202,8 @@ def _identity(record: Mapping[str, Any], judge: Judge, n_samples: int) -> dict[s
 def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """Figures that are kept; None if there are none, or of something else."""
     try:
-        content = json.loads(data) if data is not None else None
-    except (ValueError, RecursionError):
+        content = parse_json(data, "figures") if data is not None else None
+    except InputError:
         return None
     if not isinstance(content, dict) or any(content.get(key) != value for key, value in identity.items()):
         return None

@@ -23,9 +23,9 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import time
-import zipfile
-import zlib
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_folder, sha256, write_bytes, write_text
+from elpa_env.files import (
+    atomic_folder,
+    is_temporary,
+    read_arrays,
+    read_bytes,
+    read_json,
+    sha256,
+    write_bytes,
+    write_text,
+)
 from elpa_env.training import TrainingSet
 
 FORMAT: Final = 1
@@ -46,7 +55,10 @@ DISTRIBUTION: Final = "distribution.npz"
 _DERIVED: Final = re.compile("draws-|score-")
 """Files that a run may gain later."""
 _MARK: Final = "store.json"
+_RECORD: Final = "run.json"
 _KEY_LENGTH: Final = 16
+_MAX_BYTES: Final = 1 << 30
+"""Of a file of a run."""
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
@@ -140,14 +152,10 @@ def _npz(**arrays: Any) -> bytes:
 
 def _arrays(data: bytes, **dimensions: int) -> dict[str, NDArray[Any]]:
     """Numeric arrays of an npz file by name, each of as many dimensions as named."""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as content:
-            arrays = {name: content[name] for name in dimensions}
-    except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
+    arrays = read_arrays(data, "a file of a run")
     for name, ndim in dimensions.items():
-        if arrays[name].ndim != ndim or arrays[name].dtype.kind not in "iuf":
-            raise ValueError(f"{name} is of another form")
+        if name not in arrays or arrays[name].ndim != ndim or arrays[name].dtype.kind not in "iuf":
+            raise ValueError(f"{name} is missing or of another form")
     return arrays
 
 
@@ -209,30 +217,30 @@ class Store:
             write_text(self.folder / _MARK, json.dumps({"format": FORMAT}) + "\n")
 
     def path(self, key: str) -> Path | None:
-        """The folder of a complete run with that key; None if there is none."""
-        return next(
-            (path for path in sorted(self.folder.glob(f"runs/*-{key}")) if self._record_of(path)), None
-        )
+        """The folder of a complete run with that key, the newest of several; None if there is none."""
+        found = [(record, path) for path in self._runs(f"*-{key}") if (record := _record_of(path))]
+        return max(found, key=lambda pair: (pair[0]["finished"], pair[1].name))[1] if found else None
 
     def record(self, key: str) -> dict[str, Any] | None:
         """The record of a run; None if there is none."""
         path = self.path(key)
-        return None if path is None else self._record_of(path)
+        return None if path is None else _record_of(path)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records of all complete runs, the oldest first."""
-        found = (self._record_of(path) for path in sorted(self.folder.glob("runs/*")))
-        yield from sorted((record for record in found if record), key=lambda r: (r["finished"], r["key"]))
+        found = (record for path in self._runs("*") if (record := _record_of(path)))
+        newest = {r["key"]: r for r in sorted(found, key=lambda r: (r["finished"], r["key"]))}
+        yield from newest.values()
 
     def read(self, key: str, name: str) -> bytes | None:
         """A file of a run; None if it has none of that name, or one that is damaged."""
         path = self.path(key)
-        record = None if path is None else self._record_of(path)
+        record = None if path is None else _record_of(path)
         if path is None or record is None:
             return None
         try:
-            data = (path / name).read_bytes()
-        except OSError:
+            data = read_bytes(path / name, max_bytes=_MAX_BYTES)
+        except InputError:
             return None
         return data if record["files"].get(name, sha256(data)) == sha256(data) else None
 
@@ -286,11 +294,16 @@ class Store:
         self.create()
         fixed = {name: sha256(data) for name, data in result.files.items() if not _DERIVED.match(name)}
         record = {**result.record, "files": fixed}
-        name = f"{_plain(record['name'])}-class{record['target_class']}-seed{record['seed']}-{result.key}"
-        with atomic_folder(present or self.folder / "runs" / name) as temporary:
+        name = f"{_plain(record['name'])}-class{record['target_class']}-seed{record['seed']}"
+        if present is not None:
+            name += f"-{uuid.uuid4().hex[:8]}"  # beside the earlier one, which is there until this one is
+        with atomic_folder(self.folder / "runs" / f"{name}-{result.key}") as temporary:
             for file, data in result.files.items():
                 (temporary / file).write_bytes(data)
-            (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            (temporary / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if present is not None:
+            (present / _RECORD).unlink(missing_ok=True)
+            shutil.rmtree(present, ignore_errors=True)
 
     def put(self, key: str, name: str, data: bytes) -> None:
         """Add a file to a run, all or nothing; one of that name is replaced."""
@@ -331,9 +344,9 @@ class Store:
         """
         path = self._training_set_path(digest)
         try:
-            arrays = _arrays(path.read_bytes(), index=1, energy=1, name=1)
+            arrays = _arrays(read_bytes(path, max_bytes=_MAX_BYTES), index=1, energy=1, name=1)
             name = arrays["name"].tobytes().decode("utf-8", "surrogateescape")
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"{path} is missing or damaged: run the comparison again") from error
         rows = TrainingSet(arrays["index"].astype(np.int64), arrays["energy"].astype(np.float64), name)
         if rows.sha256 != digest:
@@ -343,11 +356,17 @@ class Store:
     def _training_set_path(self, digest: str) -> Path:
         return self.folder / "training_sets" / f"{digest[:_KEY_LENGTH]}.npz"
 
-    def _record_of(self, path: Path) -> dict[str, Any] | None:
-        """The record in a run's folder; None if it is not that of the key in the folder's name."""
-        match = re.search(rf"-([0-9a-f]{{{_KEY_LENGTH}}})$", path.name)
-        record = _read_json(path / "run.json") if match else None
-        return record if match and _is_record(record, match.group(1)) else None
+    def _runs(self, pattern: str) -> list[Path]:
+        """Folders of runs, complete or not."""
+        found = sorted(self.folder.glob(f"runs/{pattern}"))
+        return [path for path in found if not is_temporary(path.name)]
+
+
+def _record_of(path: Path) -> dict[str, Any] | None:
+    """The record in a run's folder; None if it is not that of the key in the folder's name."""
+    match = re.search(rf"-([0-9a-f]{{{_KEY_LENGTH}}})$", path.name)
+    record = _read_json(path / _RECORD) if match else None
+    return record if match and _is_record(record, match.group(1)) else None
 
 
 def draws_name(n_samples: int) -> str:
@@ -404,8 +423,8 @@ def _has_fields(content: dict[str, Any], fields: Mapping[str, type | tuple[type,
 def _read_json(path: Path) -> Any:
     """What a file holds; None if it is missing, damaged or far too deep."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except InputError:
         return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from elpa_env.errors import InputError
-from elpa_env.files import write_text
+from elpa_env.files import read_json, write_text
 from elpa_env.training import TrainingSet
 from eval.judge import Judge, load_judge
 from eval.metrics import METRICS
@@ -75,7 +75,7 @@ class Study:
         """
         path = folder / _FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             parts = tuple(
                 Part(_plan(part["plan"]), tuple(map(str, part["keys"])), str(part["training_set"]))
                 for part in content["parts"]
@@ -83,9 +83,7 @@ class Study:
             if content["schema_version"] != SCHEMA_VERSION or not parts:
                 raise InputError(f"{path} is of another version: run the comparison again")
             return cls(str(content["name"]), parts)
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is missing or damaged: run the comparison again") from error
 
     def judged_by(self, judges: Sequence[str]) -> Study:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,22 +10,30 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
+import sb3_contrib
 import torch as th
-from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.dqn.policies import DQNPolicy
 
-from agents.dqn import CHECKPOINT_FORMAT, BoltzmannDQN
+from agents.checkpoint import check_trust, one_line, written_by_sb3
+from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.sampling import sample_policy
+from agents.vec_env import OfflineEnv
 from elpa_env.backups import boltzmann, check_beta
-from elpa_env.classes import N_CLASSES, check_target_class
+from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_path
-from elpa_env.rules import N_ACTIONS, Masking, action_masks, check_masking, observe
-from elpa_env.space import N_STEPS
+from elpa_env.plugins import import_attribute
+from elpa_env.rules import Masking, action_masks, check_masking, observe
+from elpa_env.sampler import Access, access_of
 from elpa_env.tree import digits_to_codes, policy_distribution, tabulate
 
 Mode = Literal["stochastic", "greedy", "boltzmann"]
@@ -40,7 +47,7 @@ class AgentSampler:
     An agent trained with `target_class=None` draws for every class, any other for its own alone.
 
     Args:
-        model: the agent: PPO, A2C, DQN, QRDQN, MaskablePPO, `BoltzmannDQN`, or one of their kind.
+        model: the agent: PPO, A2C, TRPO, DQN, QRDQN, MaskablePPO, `BoltzmannDQN`, or a subclass of these.
         mode: "stochastic" draws from the policy's own distribution, "greedy" takes the best action,
             "boltzmann" draws with probability proportional to exp(β Q), eq. 16; by default
             "boltzmann" for agents with Q-values and "stochastic" for others.
@@ -66,15 +73,8 @@ class AgentSampler:
         target_class: int | None = None,
         name: str | None = None,
     ) -> None:
-        shape = getattr(model.observation_space, "shape", None)
-        any_class = shape == (N_STEPS + N_CLASSES,)
-        discrete = isinstance(model.action_space, spaces.Discrete) and model.action_space.n == N_ACTIONS
-        if not discrete or not (any_class or shape == (N_STEPS,)):
-            raise InputError(
-                f"the agent must be trained on Elpasolite-v0, got one for {model.observation_space}"
-            )
-        maskable = type(model).__name__ == "MaskablePPO"
-        has_q = not isinstance(model.policy, ActorCriticPolicy) and not maskable
+        any_class = check_spaces(model)
+        has_q = check_kind(model)
         self.mode: Mode = mode or ("boltzmann" if has_q else "stochastic")
         check_choice("mode", self.mode, get_args(Mode))
         if self.mode == "boltzmann" and not has_q:
@@ -85,6 +85,7 @@ class AgentSampler:
             raise InputError(f"beta is for mode boltzmann, not for {self.mode}: leave it out")
         if beta is not None:
             check_beta(beta)
+        maskable = isinstance(model, MaskablePPO)
         default = getattr(model, "masking", _masking_of(model) if maskable else None)
         chosen = default if masking == "own" else masking
         own = getattr(model, "target_class", None)
@@ -98,9 +99,14 @@ class AgentSampler:
         self._logits = _logits_of(model, has_q)
 
     def save(self, path: str | Path) -> None:
-        """Write the agent as SB3 does, all or nothing."""
+        """Write the agent, all or nothing: a `BoltzmannDQN` without code, any other as SB3 does."""
         with atomic_path(path) as temporary:
             self.model.save(temporary)
+
+    @property
+    def access(self) -> Access:
+        """What the agent saw; unknown of one that does not say."""
+        return access_of(self.model)
 
     @classmethod
     def load(
@@ -109,38 +115,47 @@ class AgentSampler:
         *,
         algorithm: str | None = None,
         device: str = "cpu",
-        **kwargs: Any,
+        trust: bool = False,
+        mode: Mode | None = None,
+        beta: float | None = None,
+        masking: Masking | Literal["own"] | None = "own",
+        target_class: int | None = None,
+        name: str | None = None,
     ) -> AgentSampler:
-        """Read an agent that SB3 saved.
-
-        An SB3 archive may hold pickled objects: load only files that you trust.
+        """Read an agent that this project or SB3 saved.
 
         Args:
             path: the archive.
             algorithm: "BoltzmannDQN", "DQN", "PPO", "A2C", one of sb3_contrib's such as "MaskablePPO",
                 or ``module:Class``; guessed from the archive by default.
             device: a torch device.
-            **kwargs: of the constructor.
+            trust: read an archive of SB3, which holds pickles and can run code. Our own agents hold none and
+                need no trust.
+            mode: of the sampler, as are all that follow.
+            beta: see there.
+            masking: see there.
+            target_class: see there.
+            name: see there.
 
         Raises:
-            InputError: the file is missing, damaged, or holds no agent for this environment.
+            InputError: the file is missing, damaged, not to be trusted, or holds no agent for this
+                environment.
         """
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"no agent {path}: train one with `elpa train dqn`")
-        kind = _algorithm(algorithm or _guess_algorithm(path))
-        try:
-            with preserved_generators():
-                model = kind.load(path, device=device)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise InputError(f"{path} holds no {kind.__name__}, or is damaged ({reason})") from error
-        found = getattr(model, "checkpoint_format", CHECKPOINT_FORMAT)
-        if found != CHECKPOINT_FORMAT:
-            raise InputError(
-                f"{path} has format {found}, this version reads {CHECKPOINT_FORMAT}: train the agent again"
-            )
-        return cls(model, **kwargs)
+        model: BaseAlgorithm
+        if not written_by_sb3(path):
+            if algorithm not in (None, BoltzmannDQN.__name__):
+                raise InputError(f"{path} holds a {BoltzmannDQN.__name__}, not a {algorithm}")
+            model = BoltzmannDQN.load(path, device=device)
+        else:
+            check_trust(path, trust)
+            kind = _algorithm(algorithm or _guess_algorithm(path))
+            with preserved_generators(), one_line(path):
+                if issubclass(kind, BoltzmannDQN):
+                    model = kind.load(path, device=device, trust=True)
+                else:
+                    model = kind.load(path, device=device)
+        return cls(model, mode=mode, beta=beta, masking=masking, target_class=target_class, name=name)
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
         """Draw (n, 8) digits; see `elpa_env.Sampler`."""
@@ -226,17 +241,55 @@ def _masking_of(model: BaseAlgorithm) -> Masking:
     return "digits"
 
 
+def check_spaces(model: BaseAlgorithm) -> bool:
+    """Find out whether an agent was made for `Elpasolite-v0`.
+
+    Returns:
+        Whether its observation names the class of the episode.
+
+    Raises:
+        InputError: its observations or actions are not those of the environment.
+    """
+    for any_class in (False, True):
+        env = OfflineEnv(any_class=any_class)
+        if model.observation_space == env.observation_space and model.action_space == env.action_space:
+            return any_class
+    ours = OfflineEnv()
+    raise InputError(
+        f"the agent must be trained on Elpasolite-v0, with {ours.observation_space} and {ours.action_space}, "
+        f"got one for {model.observation_space} and {model.action_space}"
+    )
+
+
+def check_kind(model: BaseAlgorithm) -> bool:
+    """Find out whether an agent has Q-values; the others have a distribution over actions.
+
+    Raises:
+        InputError: it has neither, or a memory.
+    """
+    if isinstance(model, BoltzmannDQN) or isinstance(model.policy, DQNPolicy | QRDQNPolicy):
+        return True
+    memory = isinstance(model.policy, RecurrentActorCriticPolicy)
+    if isinstance(model.policy, ActorCriticPolicy | MaskableActorCriticPolicy) and not memory:
+        return False
+    why = "it remembers earlier steps" if memory else "it has neither Q-values nor a distribution"
+    raise InputError(
+        f"a {type(model).__name__} is not supported, since {why}: use PPO, A2C, TRPO, MaskablePPO, DQN, "
+        f"QRDQN or BoltzmannDQN, or a subclass of these"
+    )
+
+
 def _logits_of(model: BaseAlgorithm, has_q: bool) -> Callable[[th.Tensor], th.Tensor]:
     """(m, 8) Q-values, or logarithms of the policy's probabilities, of a batch of observations."""
     policy: Any = model.policy
     policy.set_training_mode(False)
     if not has_q:
         return lambda batch: policy.get_distribution(batch).distribution.logits
-    if hasattr(policy, "quantile_net"):
+    if isinstance(policy, QRDQNPolicy):
         return lambda batch: policy.quantile_net(batch).mean(dim=1)
-    if hasattr(policy, "q_net"):
-        return lambda batch: policy.q_net(batch)
-    raise InputError(f"cannot read Q-values or probabilities off a {type(model).__name__}")
+    if isinstance(model, BoltzmannDQN):
+        return lambda batch: model.sampled_q_net(batch)
+    return lambda batch: policy.q_net(batch)
 
 
 def _algorithm(name: str) -> type[BaseAlgorithm]:
@@ -248,13 +301,11 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
     known: dict[str, type[BaseAlgorithm]] = {kind.__name__: kind for kind in (BoltzmannDQN, DQN, PPO, A2C)}
     if name in known:
         return known[name]
-    module, _, attribute = name.partition(":") if ":" in name else ("sb3_contrib", "", name)
-    try:
-        found: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    found = import_attribute(name) if ":" in name else getattr(sb3_contrib, name, None)
+    if found is None:
         raise InputError(
             f"unknown algorithm {name!r}: {', '.join(known)}, one of sb3_contrib's, or module:Class"
-        ) from error
+        )
     if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
         raise InputError(f"{name} is no Stable-Baselines3 algorithm")
     return found
@@ -262,13 +313,10 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
 
 def _guess_algorithm(path: Path) -> str:
     """Which algorithm wrote an archive, from what it says of its policy."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read("data"))
+    with one_line(path), zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
         module = str(data["policy_class"]["__module__"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no agent that Stable-Baselines3 saved, or is damaged") from error
-    if "checkpoint_format" in data:
+    if "conservative" in data:
         return BoltzmannDQN.__name__
     for part, name in (("maskable", "MaskablePPO"), ("qrdqn", "QRDQN"), ("dqn", "DQN")):
         if part in module:

@@ -1,0 +1,471 @@
+"""Training a DQN: one configuration, one function; where its experience comes from is an argument."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, get_args
+
+import torch as th
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.utils import LinearSchedule
+
+from agents.buffers import MixedReplayBuffer, check_step_weights
+from agents.callbacks import ReportProgress
+from agents.dqn import BoltzmannDQN
+from agents.generators import preserved_generators
+from agents.policies import Activation, BoundedQPolicy, DigitEncoder, ElementEmbedding, Encoding
+from agents.reward_model import RewardModel, RewardModelConfig
+from agents.schedules import CosineSchedule
+from agents.vec_env import ElpasoliteVecEnv, OfflineEnv, make_vec_env
+from elpa_env.backups import Backup
+from elpa_env.errors import InputError, at_least, check_choice, in_range
+from elpa_env.landscape import EnergyModel, Landscape, load_landscape
+from elpa_env.rules import Masking, Reward
+from elpa_env.sampler import Access, Preset, Progress, chosen_by
+from elpa_env.seeds import small_seed, spawn
+from elpa_env.space import N_STEPS
+from elpa_env.training import TrainingSet
+
+Source = Literal["offline", "model", "oracle"]
+"""Where experience comes from.
+
+"offline": the episodes of the training set alone, as in the paper; no environment, no energy is ever asked.
+"model": the agent acts in `Elpasolite-v0` against a `RewardModel` of the training set. "oracle": it acts
+against the landscape itself. An oracle learns what it is later judged by, so it is no competitor of agents
+that see a training set alone but shows what the algorithm makes of perfect energies.
+"""
+
+WARM_UP: Final = 8
+"""Episodes of every environment before the first update, all actions open equally likely."""
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Hyperparameters of a DQN, of how it learns and, unless it learns offline, of how it acts.
+
+    Attributes:
+        backup: see `BoltzmannDQN`.
+        beta: inverse temperature of eq. 16 and of soft backups.
+        gamma: discount factor; 1 makes the soft policy proportional to exp(β reward).
+        conservative: weight of the conservative term, see `BoltzmannDQN`; 0 = off.
+        masking: what is open, in targets and in sampling.
+        encoding: how the network reads the digits, see `DigitEncoder` and `ElementEmbedding`; None = as they
+            are scaled.
+        hidden: nodes of the hidden layers; with "embedding" the first is the width of the embedding.
+        bounded: whether Q ends in a hyperbolic tangent.
+        activation: of hidden layers, "leaky-relu" or "silu".
+        layer_norm: whether hidden layers are normalised.
+        n_updates: network updates.
+        batch_size: transitions an update; offline in whole episodes of eight.
+        learning_rate: AdamW's at the start.
+        schedule: along which the learning rate falls, "linear" or "cosine".
+        final_learning_rate: share of the learning rate that it falls to.
+        weight_decay: decoupled, AdamW's.
+        target_update_interval: updates between two synchronisations of the target network.
+        ema_decay: of the average of the weights that is sampled from; 0 = the weights themselves.
+        n_envs: environments side by side, which make one step an update.
+        buffer_episodes: episodes of every environment that the replay buffer holds.
+        exploration: share of actions drawn from all open ones alike, instead of by β.
+        replay_share: share of every batch from the episodes of the training set.
+        step_weights: of the steps in the rest of a batch, see `MixedReplayBuffer`.
+        reward_model: hyperparameters of the reward model.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    backup: Backup = "soft"
+    beta: float = 5.5
+    gamma: float = 1.0
+    conservative: float = 0.0
+    masking: Masking = "composition"
+    encoding: Encoding | Literal["embedding"] | None = "embedding"
+    hidden: tuple[int, ...] = (256, 128, 128)
+    bounded: bool = False
+    activation: Activation = "silu"
+    layer_norm: bool = False
+    n_updates: int = 5_000
+    batch_size: int = 1_000
+    learning_rate: float = 8e-3
+    schedule: Literal["linear", "cosine"] = "cosine"
+    final_learning_rate: float = 0.0
+    weight_decay: float = 0.0
+    target_update_interval: int = 100
+    ema_decay: float = 0.0
+    n_envs: int = 512
+    buffer_episodes: int = 40
+    exploration: float = 0.5
+    replay_share: float = 0.1
+    step_weights: Sequence[float] = (1, 1, 1, 1, 2, 4, 10, 20)
+    reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_updates", "batch_size", "target_update_interval", "n_envs", "buffer_episodes")
+        in_range(self, 0, math.inf, "learning_rate", "weight_decay", "conservative")
+        in_range(self, 0, 1, "gamma", "exploration", "replay_share", "final_learning_rate", "ema_decay")
+        check_choice("schedule", self.schedule, ("linear", "cosine"))
+        choices = (*get_args(Encoding), "embedding")
+        if self.encoding is not None:
+            check_choice("encoding", self.encoding, choices)
+        if len(self.hidden) < 1 + (self.encoding == "embedding") or min(self.hidden) < 1:
+            raise InputError(f"hidden must name layers with nodes, two for an embedding, got {self.hidden}")
+        check_step_weights(self.step_weights)
+
+    def rate(self) -> LinearSchedule | CosineSchedule:
+        """The learning rate over training, for SB3."""
+        end = self.learning_rate * self.final_learning_rate
+        if self.schedule == "linear":
+            return LinearSchedule(self.learning_rate, end, 1.0)
+        return CosineSchedule(self.learning_rate, end)
+
+    def policy_kwargs(self) -> dict[str, Any]:
+        """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`."""
+        layers = list(self.hidden)
+        extractor: type[BaseFeaturesExtractor] = FlattenExtractor
+        arguments: dict[str, Any] = {}
+        if self.encoding == "embedding":
+            extractor, arguments = ElementEmbedding, {"features_dim": layers.pop(0)}
+        elif self.encoding is not None:
+            extractor, arguments = DigitEncoder, {"encoding": self.encoding}
+        return {
+            "net_arch": layers,
+            "bounded": self.bounded,
+            "activation": self.activation,
+            "layer_norm": self.layer_norm,
+            "features_extractor_class": extractor,
+            "features_extractor_kwargs": arguments,
+            "optimizer_class": th.optim.AdamW,
+            "optimizer_kwargs": {"weight_decay": self.weight_decay, "fused": True},
+        }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A DQN that ships.
+
+    Attributes:
+        title: what tables call it.
+        source: where its experience comes from.
+        presets: its hyperparameters by preset.
+        any_class: whether one agent serves all ten classes.
+    """
+
+    title: str
+    source: Source
+    presets: Mapping[str, Preset]
+    any_class: bool = False
+
+
+_TRIED: Final = "scores against the landscape in class 1"
+_OFFLINE: Final = DQNConfig(
+    backup="double",
+    beta=5.0,
+    gamma=0.999,
+    masking="digits",
+    encoding="thermometer",
+    hidden=(256,) * 3,
+    bounded=True,
+    activation="leaky-relu",
+    layer_norm=True,
+    n_updates=6_000,
+    batch_size=256,
+    learning_rate=5e-4,
+    schedule="linear",
+    final_learning_rate=0.5,
+    weight_decay=1.0,
+    target_update_interval=10,
+    ema_decay=0.999,
+)
+"""A small network that reaches the paper's spread in half a minute on one core."""
+_OFFLINE_SOFT: Final = replace(_OFFLINE, backup="soft", beta=6.0, gamma=1.0, conservative=0.05)
+"""Soft values count the compositions of a branch; the conservative term holds down those without data."""
+_PAPER: Final = DQNConfig(
+    backup="double",
+    beta=5.0,
+    gamma=0.999,
+    masking="digits",
+    encoding=None,
+    hidden=(512,) * 5,
+    activation="leaky-relu",
+    layer_norm=True,
+    n_updates=800_000,
+    batch_size=250,
+    learning_rate=1e-5,
+    schedule="linear",
+    final_learning_rate=1.0,
+    target_update_interval=10,
+)
+"""Section 2.3.3 of the paper."""
+_ACTING: Final = DQNConfig()
+_ORACLE: Final = replace(_ACTING, n_updates=8_000, exploration=0.1)
+"""True classes have sharper edges than a model's probabilities, and take longer to learn."""
+
+
+def _offline(title: str, config: DQNConfig, **more: Preset) -> Variant:
+    quick = replace(config, n_updates=2_000)
+    return Variant(
+        title, "offline", {"quick": Preset(quick, _TRIED), "default": Preset(config, _TRIED), **more}
+    )
+
+
+def _acting(title: str, source: Source, config: DQNConfig, *, any_class: bool = False) -> Variant:
+    reward_model = replace(config.reward_model, n_updates=config.reward_model.n_updates // 2)
+    quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
+    presets = {"quick": Preset(quick, _TRIED), "default": Preset(config, _TRIED)}
+    return Variant(title, source, presets, any_class)
+
+
+VARIANTS: Final[dict[str, Variant]] = {
+    "dqn": _offline("DQN", _OFFLINE, paper=Preset(_PAPER, "the paper")),
+    "dqn-max": _offline("DQN max", replace(_OFFLINE, backup="max")),
+    "dqn-soft": _offline("DQN soft", _OFFLINE_SOFT),
+    "dqn-max-model": _acting("DQN max, model", "model", replace(_ACTING, backup="max")),
+    "dqn-double-model": _acting("DQN double, model", "model", replace(_ACTING, backup="double")),
+    "dqn-soft-model": _acting("DQN soft, model", "model", _ACTING),
+    "dqn-soft-any": _acting(
+        "DQN soft, any class", "model", replace(_ACTING, n_updates=8_000), any_class=True
+    ),
+    "dqn-max-oracle": _acting("DQN max, oracle", "oracle", replace(_ORACLE, backup="max")),
+    "dqn-double-oracle": _acting("DQN double, oracle", "oracle", replace(_ORACLE, backup="double")),
+    "dqn-soft-oracle": _acting("DQN soft, oracle", "oracle", _ORACLE),
+}
+"""The DQNs that ship, by name."""
+_DEFAULT_OF: Final = {"offline": "dqn", "model": "dqn-soft-model", "oracle": "dqn-soft-oracle"}
+
+
+def train_offline(
+    training_set: TrainingSet,
+    target_class: int,
+    config: DQNConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    tensorboard_log: str | None = None,
+) -> BoltzmannDQN:
+    """Train an agent on the episodes of a training set alone: `train_dqn` with source "offline"."""
+    return train_dqn(
+        config,
+        target_class,
+        training_set=training_set,
+        source="offline",
+        seed=seed,
+        device=device,
+        progress=progress,
+        tensorboard_log=tensorboard_log,
+    )
+
+
+def train_model_based(
+    training_set: TrainingSet,
+    target_class: int | None,
+    config: DQNConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    tensorboard_log: str | None = None,
+) -> BoltzmannDQN:
+    """Train an agent against a reward model of a training set: `train_dqn` with source "model"."""
+    return train_dqn(
+        config,
+        target_class,
+        training_set=training_set,
+        source="model",
+        seed=seed,
+        device=device,
+        progress=progress,
+        tensorboard_log=tensorboard_log,
+    )
+
+
+def train_dqn(
+    config: DQNConfig | None,
+    target_class: int | None,
+    *,
+    training_set: TrainingSet | None = None,
+    source: Source | EnergyModel = "offline",
+    reward: Reward | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    tensorboard_log: str | None = None,
+) -> BoltzmannDQN:
+    """Train an agent.
+
+    `model.access` says what the agent saw. It is unknown where energies or rewards are of the user's own.
+
+    Args:
+        config: hyperparameters; by default those of `VARIANTS` for the source: "dqn" offline,
+            "dqn-soft-oracle" against a landscape, else "dqn-soft-model".
+        target_class: 1..10; None for one agent for all ten classes.
+        training_set: of the episodes, and of the reward model. Without one, which the sources "oracle" and an
+            energy model allow, nothing is replayed but what the agent met.
+        source: see `Source`; or an energy model that is asked about every composition that the agent
+            completes: one's own, a `Landscape`, or a `RewardModel`.
+        reward: of every finished episode; by default a reward model's own, else eq. 12.
+        seed: of everything random.
+        device: a torch device, for the agent.
+        progress: called with steps made and steps to make: updates of the reward model, then those of the
+            agent, the steps of its warm-up included.
+        tensorboard_log: folder for TensorBoard, as in SB3.
+
+    Raises:
+        InputError: there is no training set where one is needed.
+    """
+    if isinstance(source, str):
+        check_choice("source", source, get_args(Source))
+    if training_set is None and source in ("offline", "model"):
+        raise InputError(f"source {source} learns from a training set: pass training_set")
+    config = config or _default(source)
+    agent_seed, model_seed = spawn(seed, 2)
+    steps = _steps(config, source)
+    first = config.reward_model.n_updates if source == "model" else 0
+
+    def ahead(done: int) -> None:
+        if progress:
+            progress(done, first + steps)
+
+    energy_model = _energy_model(source)
+    if source == "model":
+        assert training_set is not None
+        energy_model = RewardModel(config.reward_model, seed=model_seed)
+        energy_model.fit(training_set, lambda done, _: ahead(done))
+    with preserved_generators():
+        env = None
+        if energy_model is not None:
+            env = _environment(energy_model, target_class, config, reward)
+        model = _agent(config, target_class, env, training_set, reward, small_seed(agent_seed), device)
+        model.tensorboard_log = tensorboard_log
+        callback = ReportProgress(lambda done, _: ahead(first + done), steps) if progress else None
+        model.learn(steps * model.n_envs, callback, log_interval=max(model.n_envs, 100))
+    model.access = _access(model, energy_model, training_set, reward, config)
+    model.trained_on = _trained_on(energy_model, training_set)
+    return model
+
+
+def _default(source: Source | EnergyModel) -> DQNConfig:
+    """The hyperparameters that ship for a source."""
+    if isinstance(source, Landscape):
+        source = "oracle"
+    name = _DEFAULT_OF.get(source if isinstance(source, str) else "model", "dqn-soft-model")
+    config: DQNConfig = VARIANTS[name].presets["default"].config
+    return config
+
+
+def _energy_model(source: Source | EnergyModel) -> EnergyModel | None:
+    """What is asked for energies; None where nothing is, or where a reward model is yet to be fitted."""
+    if source == "oracle":
+        return load_landscape()
+    return None if isinstance(source, str) else source
+
+
+def _steps(config: DQNConfig, source: Source | EnergyModel) -> int:
+    """Steps to make: one an update; where the agent acts in whole episodes, those of the warm-up first."""
+    if source == "offline":
+        return config.n_updates
+    return WARM_UP * N_STEPS + -(-config.n_updates // N_STEPS) * N_STEPS
+
+
+def _environment(
+    energy_model: EnergyModel,
+    target_class: int | None,
+    config: DQNConfig,
+    reward: Reward | None,
+) -> ElpasoliteVecEnv:
+    """The environments that the agent acts in; it seeds them."""
+    if reward is None and isinstance(energy_model, RewardModel):
+        reward = energy_model.reward
+    return make_vec_env(
+        config.n_envs,
+        target_class=target_class,
+        energy_model=energy_model,
+        reward=reward,
+        masking=config.masking,
+    )
+
+
+def _agent(
+    config: DQNConfig,
+    target_class: int | None,
+    env: ElpasoliteVecEnv | None,
+    training_set: TrainingSet | None,
+    reward: Reward | None,
+    seed: int,
+    device: str,
+) -> BoltzmannDQN:
+    """The untrained agent; one that acts does so for whole episodes, then makes as many updates as steps."""
+    replay: dict[str, Any] = {"step_weights": tuple(config.step_weights)}
+    known: dict[str, Any] = {"training_set": training_set, "target_class": target_class, "reward": reward}
+    if training_set is not None and config.replay_share:
+        known["share"] = config.replay_share
+    n_envs = 1 if env is None else config.n_envs
+    model = BoltzmannDQN(
+        BoundedQPolicy,
+        OfflineEnv(any_class=target_class is None) if env is None else env,
+        config.rate(),
+        buffer_size=1 if env is None else config.buffer_episodes * N_STEPS * n_envs,
+        learning_starts=WARM_UP * N_STEPS * n_envs,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        train_freq=N_STEPS,
+        gradient_steps=N_STEPS,
+        replay_buffer_class=None if env is None else MixedReplayBuffer,
+        replay_buffer_kwargs=None if env is None else replay | (known if "share" in known else {}),
+        target_update_interval=config.target_update_interval * n_envs,
+        exploration_initial_eps=config.exploration,
+        exploration_final_eps=config.exploration,
+        beta=config.beta,
+        backup=config.backup,
+        conservative=config.conservative,
+        masking=config.masking,
+        target_class=target_class,
+        ema_decay=config.ema_decay,
+        policy_kwargs=config.policy_kwargs(),
+        seed=seed,
+        device=device,
+    )
+    if env is None:
+        assert training_set is not None
+        model.set_episodes(training_set, reward=reward)
+    else:
+        model.replay_buffer_kwargs = replay  # what is saved with the agent holds no training set
+    return model
+
+
+def _access(
+    model: BoltzmannDQN,
+    energy_model: EnergyModel | None,
+    training_set: TrainingSet | None,
+    reward: Reward | None,
+    config: DQNConfig,
+) -> Access:
+    """What an agent saw."""
+    presets = (preset for variant in VARIANTS.values() for preset in variant.presets.values())
+    labels = 0 if training_set is None else training_set.n_labels
+    if energy_model is None:
+        kind: Literal["offline", "model-based", "oracle", "unknown"] = "offline"
+        queries = 0
+    else:
+        assert isinstance(model.env, ElpasoliteVecEnv)
+        queries = model.env.env.n_queries
+        labels = labels if config.replay_share else 0
+        kind = "oracle" if isinstance(energy_model, Landscape) else "unknown"
+    if isinstance(energy_model, RewardModel) and energy_model.trained_on is not None:
+        kind, labels = "model-based", max(labels, int(energy_model.trained_on["labels"]))
+    return Access(
+        "unknown" if reward is not None else kind,
+        labels=labels,
+        model_queries=0 if isinstance(energy_model, Landscape) else queries,
+        landscape_queries=queries if isinstance(energy_model, Landscape) else 0,
+        chosen_by=chosen_by(config, presets),
+    )
+
+
+def _trained_on(energy_model: EnergyModel | None, training_set: TrainingSet | None) -> dict[str, Any] | None:
+    """What is kept of the labels that an agent learnt from, and of how well a reward model knew them."""
+    if isinstance(energy_model, RewardModel):
+        return {**(energy_model.trained_on or {}), "reward_model": energy_model.report}
+    return None if training_set is None else training_set.record()
