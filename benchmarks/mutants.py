@@ -82,6 +82,17 @@ TARGETS: Final = {
     "generative/vae.py": Target(("tests/test_generative.py",)),
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
     "elpa_env/backups.py": Target(("tests/test_backups.py",)),
+    "elpa_env/late.py": Target(("tests/test_states.py::TestLateInfo",)),
+    "elpa_env/states.py": Target(("tests/test_states.py", "tests/test_vector.py::TestMasks")),
+    "elpa_env/vector.py": Target(
+        _in(
+            "tests/test_vector.py",
+            "test_vector_and_single_are_the_same",
+            "test_vector_rollouts_are_deterministic[any class-AutoresetMode.SAME_STEP]",
+            "test_render[ansi]",
+            "TestErrors",
+        )
+    ),
     "elpa_env/rules.py": Target(("tests/test_rules.py",)),
     "elpa_env/solve.py": Target(
         _in(
