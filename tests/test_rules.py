@@ -99,6 +99,8 @@ class TestFinish:
         np.testing.assert_array_equal(energy, np.float32(ENERGIES))
         assert energy_class.tolist() == [1, 2, 10]
         assert target_class.tolist() == targets[:3]
+        dtypes = [argument.dtype for argument in (numbers, energy, energy_class, target_class)]
+        assert dtypes == [np.int16, np.float32, np.int8, np.int8]
 
     def test_nobody_is_asked_about_nothing(self):
         def never(*_):
@@ -167,6 +169,12 @@ class TestFinish:
     def test_what_is_no_reward(self, answer, message):
         with pytest.raises(InputError, match=f"reward .*lambda> {message}"):
             rules.finish(INDEX, 1, energies, answer)
+
+    def test_what_is_no_energy(self):
+        with pytest.raises(
+            InputError, match=r"energy_model .*lambda> returned .* must return \(3,\) eV/atom"
+        ):
+            rules.finish(INDEX, 1, lambda numbers: [1.0])
 
     def test_booleans_and_whole_numbers_are_rewards(self):
         for answer, reward in (([True, False, True], [1, 0, 1]), (np.arange(3, dtype=np.uint8), [0, 1, 2])):
