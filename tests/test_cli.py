@@ -56,7 +56,9 @@ class TestCompare:
             assert word in out
         ceiling = 100 * (1 - (1 - 1 / 3756) ** 300)
         words = " ".join(out.split())
-        assert f"cover at most {ceiling:.1f} % of the 3,756 compositions (2,213 compounds) of class 1" in words
+        assert (
+            f"cover at most {ceiling:.1f} % of the 3,756 compositions (2,213 compounds) of class 1" in words
+        )
         assert "exact solutions, which see all that the judge knows" in words
         assert "hyperparameters chosen by the user: DQN, VAE, GAN, DQN soft, model" in words
         assert "…" not in out
