@@ -47,6 +47,7 @@ _PYTEST: Final = (
     "--exitfirst",
     "--quiet",
     "--hypothesis-seed=0",
+    "-n0",
     "-p",
     "no:cacheprovider",
     "-W",
