@@ -257,6 +257,17 @@ class TestTheStoreGrows:
         assert (tmp_path / "r" / "figure_models_symmetric.png").is_file()
         assert trained == []
 
+    def test_the_caller_keeps_its_threads(self, run):
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            assert run(*COMPARE, "--model", "vae", "--no-reference", "--out", "r")[0] == 0
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+
     def test_figures_that_are_kept_are_the_figures(self, run, tmp_path):
         assert run(*COMPARE, *self.FEW)[0] == 0
         before = results(tmp_path / "r")
