@@ -203,7 +203,7 @@ _PAPER: Final = DQNConfig(
 )
 """Section 2.3.3 of the paper."""
 _ACTING: Final = DQNConfig()
-_ORACLE: Final = replace(_ACTING, beta=5.5, n_updates=8_000, exploration=0.1)
+_ORACLE: Final = replace(_ACTING, beta=5.5, n_updates=12_000, exploration=0.1)
 """True classes have sharper edges than a model's probabilities, and take longer to learn."""
 
 
