@@ -48,6 +48,7 @@ _PYTEST: Final = (
     "--exitfirst",
     "--quiet",
     "--hypothesis-seed=0",
+    "-n0",
     "-p",
     "no:cacheprovider",
     "-W",
@@ -85,6 +86,17 @@ TARGETS: Final = {
     "generative/vae.py": Target(("tests/test_generative.py",)),
     "generative/wgan_gp.py": Target(("tests/test_generative.py",)),
     "elpa_env/backups.py": Target(("tests/test_backups.py",)),
+    "elpa_env/late.py": Target(("tests/test_states.py::TestLateInfo",)),
+    "elpa_env/states.py": Target(("tests/test_states.py", "tests/test_vector.py::TestMasks")),
+    "elpa_env/vector.py": Target(
+        _in(
+            "tests/test_vector.py",
+            "test_vector_and_single_are_the_same",
+            "test_vector_rollouts_are_deterministic[any class-AutoresetMode.SAME_STEP]",
+            "test_render[ansi]",
+            "TestErrors",
+        )
+    ),
     "elpa_env/rules.py": Target(("tests/test_rules.py",)),
     "elpa_env/solve.py": Target(
         _in(
@@ -97,6 +109,24 @@ TARGETS: Final = {
             "TestHard",
         )
     ),
+    "agents/dqn.py": Target(
+        _in(
+            "tests/test_agents.py",
+            "TestBoltzmann",
+            "TestSteps",
+            "TestAverage",
+            "TestAnotherEnvironment",
+            "test_learns_online",
+            "test_a_default_is_a_default",
+        )
+    ),
+    "agents/buffers.py": Target(
+        (
+            "tests/test_online.py::TestMixedReplayBuffer",
+            *_in("tests/test_agents.py", "TestBoltzmann::test_the_buffer_holds_the_episodes", "TestSteps"),
+        )
+    ),
+    "agents/reward_model.py": Target(("tests/test_online.py::TestRewardModel",)),
     "eval/metrics.py": Target(("tests/test_metrics.py",)),
     "eval/exact.py": Target(
         _in(

@@ -75,13 +75,11 @@ def _part(steps: slice) -> _Part:
     rows, groups = (digits[:, steps][:, place::2].astype(np.int64) for place in (0, 1))
     bits = np.where(elements >= 0, _ELEMENT_BIT[elements], 0)
     begun = np.where((rows > 0) & (groups == 0), 8 * (rows - 1), 0)
-    ordered = np.sort(elements, axis=1)
-    wrong = (ordered[:, 0] < 0) | (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     strides = N_ELEMENTS ** np.arange(N_SITES - 1, -1, -1)[sites]
     return _Part(
         space.scale(digits)[:, steps],
         np.bitwise_or.reduce(bits, axis=1) | begun.sum(axis=1) << _ROW_SHIFT,
-        np.where(wrong, -N_TABLE, elements @ strides),
+        np.where((elements < 0).any(axis=1), -N_TABLE, elements @ strides),
     )
 
 

@@ -5,6 +5,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+# tests run side by side, a process a core: threads of their own would only be in the way
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 

@@ -464,7 +464,7 @@ class TestWhatIsLearnt:
         from eval.exact import exact_score
         from eval.study.registry import MODELS
 
-        config = replace(MODELS["dqn-soft-oracle"].presets["default"], n_updates=12_000, beta=5.0)
+        config = MODELS["dqn-soft-oracle"].presets["default"].config
         solution = solve(1, backup="soft", beta=config.beta)
         exact = exact_score(solution.distribution(), judge=judge, target_class=1, n_samples=10_000).metrics
         found = self.figures(train_dqn(config, 1, source="oracle", seed=11), judge)

@@ -65,6 +65,15 @@ class TestStates:
             np.testing.assert_array_equal(in_range, legal)
 
 
+def test_masks_are_bool_and_their_own():
+    state = states.encode(some(3, 10))
+    for composition in (False, True):
+        masks = states.action_masks(state, composition=composition)
+        assert (masks.dtype, masks.shape) == (bool, (len(state), 8))
+        masks[:] = False
+        assert states.action_masks(state, composition=composition).any(axis=1).all()
+
+
 def test_from_the_end_of_an_episode_any_action_leads_to_the_start():
     over = np.full(8, states.OVER)
     after, legal = states.advance(over, states.first_actions(over) + np.arange(8))

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elpa_env.errors import InputError
@@ -249,6 +250,66 @@ class TestLocks:
             process.kill()
             process.wait()
             assert store.claim("a" * 16) is not None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def fuzz(folder, data):
+    """Put something wrong into one file of a store: nobody stumbles, and no wrong run is taken for one."""
+    store = Store(folder)
+    given_result = result(0, **{"draws-7.npz": some_draws().to_bytes(), "distribution.npz": b""})
+    given_result.files["distribution.npz"] = distribution_to_bytes(np.array([0.25, 0, 0.5, 0.25]))
+    store.add(given_result)
+    path = store.path(given_result.key)
+    name = data.draw(st.sampled_from(["run.json", "draws-7.npz", "distribution.npz", "model.pt"]))
+    whole = (path / name).read_bytes()
+    if name == "run.json" and data.draw(st.booleans()):
+        record = json.loads(whole)
+        place = record
+        while isinstance(place, dict) and place and data.draw(st.booleans()):
+            key = data.draw(st.sampled_from(sorted(place)))
+            if not isinstance(place[key], dict):
+                break
+            place = place[key]
+        if isinstance(place, dict) and place:
+            place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
+        wrong = json.dumps(record).encode()
+    else:
+        start = data.draw(st.integers(0, len(whole)))
+        end = data.draw(st.integers(start, len(whole)))
+        wrong = whole[:start] + data.draw(st.binary(max_size=20)) + whole[end:]
+    (path / name).write_bytes(wrong)
+    record = store.record(given_result.key)
+    if record is not None:
+        assert key_of(record["identity"]) == given_result.key
+        assert isinstance(record["access"]["kind"], str)
+        assert isinstance(record["training_set"]["name"], str)
+    list(store.records())
+    draws = store.draws(given_result.key, 7)
+    assert draws is None or int(draws.counts.sum()) == 7
+    distribution = store.distribution(given_result.key)
+    assert distribution is None or distribution.sum() == pytest.approx(1)
+    assert store.read(given_result.key, "model.pt") in (None, b"weights")
+
+
+class TestFuzz:
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(data=st.data())
+    def test_briefly(self, data):
+        with tempfile.TemporaryDirectory() as folder:
+            fuzz(folder, data)
+
+    @pytest.mark.slow
+    @settings(max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(data=st.data())
+    def test_for_a_minute(self, data):
+        with tempfile.TemporaryDirectory() as folder:
+            fuzz(folder, data)
 
 
 def test_records_are_plain_json(tmp_path):

@@ -286,7 +286,8 @@ def _progress(console: Console, todo: Sequence[Run], workers: Workers) -> Iterat
         def finished(result: RunResult) -> None:
             task = tasks[result.key]
             bars.update(task, completed=1, total=1)
-            text = f"{labels[result.key]}: trained in {result.record['train_seconds']:.0f} s"
+            verb = "solved" if result.record["judge"] else "trained"
+            text = f"{labels[result.key]}: {verb} in {result.record['train_seconds']:.0f} s"
             console.print(text, highlight=False, markup=False)
 
         def waiting(number: int) -> None:

@@ -29,7 +29,7 @@ MAX_KEPT: Final = 1_000_000
 """Samples kept in the order drawn; of a larger number the first million."""
 _DRAWS: Final = 1 << 20
 """Spawn key of the draws, which no model's own streams reach."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the figures; raised when they are reckoned otherwise, so that those that are kept are made again."""
 
 
@@ -84,13 +84,16 @@ class Samples:
             n_samples: valid samples.
             keep: samples to return, at most `MAX_KEPT`.
         """
-        keep = min(keep, n_samples, MAX_KEPT)
         if self.draws is not None:
             tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw)
             return tally, self.draws.kept[:keep].astype(np.int64)
         assert self.distribution is not None
         seed = draw_seed(record["seed"], record["target_class"])
-        return count_distribution(self.distribution, n_samples, seed=seed, keep=keep, name=record["name"])
+        # always as many in order, on which the counts depend
+        tally, kept = count_distribution(
+            self.distribution, n_samples, seed=seed, keep=min(n_samples, MAX_KEPT), name=record["name"]
+        )
+        return tally, kept[:keep]
 
 
 def draw_seed(seed: int, target_class: int) -> int:

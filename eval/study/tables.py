@@ -18,8 +18,8 @@ from eval.study.registry import REFERENCES
 from eval.study.scores import Scored
 from eval.study.study import View, summarise
 
-_LABEL_WIDTH: Final = 27
-_COLUMN_WIDTH: Final = 16
+_LABEL_WIDTH: Final = 29
+_COLUMN_WIDTH: Final = 18
 """Characters that the longest row title and figure take in a comparison, with their padding."""
 MANY: Final = 10
 """Models beyond which each is a row of the table instead of a column."""
