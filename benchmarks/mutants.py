@@ -110,21 +110,21 @@ TARGETS: Final = {
         )
     ),
     "agents/dqn.py": Target(
-        _in(
-            "tests/test_agents.py",
-            "TestBoltzmann",
-            "TestSteps",
-            "TestAverage",
-            "TestAnotherEnvironment",
-            "test_learns_online",
-            "test_a_default_is_a_default",
+        (
+            "tests/test_dqn.py",
+            *_in(
+                "tests/test_agents.py",
+                "TestBoltzmann",
+                "TestSteps",
+                "TestAverage",
+                "TestAnotherEnvironment",
+                "test_learns_online",
+                "test_a_default_is_a_default",
+            ),
         )
     ),
     "agents/buffers.py": Target(
-        (
-            "tests/test_online.py::TestMixedReplayBuffer",
-            *_in("tests/test_agents.py", "TestBoltzmann::test_the_buffer_holds_the_episodes", "TestSteps"),
-        )
+        ("tests/test_buffers.py", "tests/test_agents.py::TestBoltzmann::test_the_buffer_holds_the_episodes")
     ),
     "agents/reward_model.py": Target(("tests/test_online.py::TestRewardModel",)),
     "eval/metrics.py": Target(("tests/test_metrics.py",)),
