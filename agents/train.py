@@ -204,7 +204,7 @@ _PAPER: Final = DQNConfig(
 """Section 2.3.3 of the paper."""
 _ACTING: Final = DQNConfig()
 _ORACLE: Final = replace(
-    _ACTING, backup="soft-double", beta=5.5, hidden=(256,) * 3, n_updates=12_000, exploration=0.1
+    _ACTING, backup="soft-double", beta=5.0, hidden=(256,) * 3, n_updates=12_000, exploration=0.1
 )
 """True classes have sharper edges than a model's probabilities: a wider network, and longer to learn."""
 

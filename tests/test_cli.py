@@ -135,6 +135,7 @@ class TestCompare:
             assert out.count(f" {title} ") == 1
         assert out.count("preset quick") == out.count("cover at most") == 1
 
+    @pytest.mark.slow
     def test_the_seed_decides(self, run, tmp_path):
         for folder in ("a", "b"):
             assert run(*COMPARE, "--out", folder)[0] == 0
