@@ -203,8 +203,10 @@ _PAPER: Final = DQNConfig(
 )
 """Section 2.3.3 of the paper."""
 _ACTING: Final = DQNConfig()
-_ORACLE: Final = replace(_ACTING, beta=5.5, n_updates=12_000, exploration=0.1)
-"""True classes have sharper edges than a model's probabilities, and take longer to learn."""
+_ORACLE: Final = replace(
+    _ACTING, backup="soft-double", beta=5.0, hidden=(256,) * 3, n_updates=12_000, exploration=0.1
+)
+"""True classes have sharper edges than a model's probabilities: a wider network, and longer to learn."""
 
 
 def _offline(title: str, config: DQNConfig, **more: Preset) -> Variant:

@@ -40,8 +40,11 @@ def main() -> None:
     agent = CuriousPPO("MlpPolicy", env, seed=0, device="cpu", **settings)
     agent.learn(arguments.timesteps).save(arguments.out)
 
-    # Importable from a module of its own, the class would be named "my_module:CuriousPPO".
-    sampler = AgentSampler.load(arguments.out, algorithm="__main__:CuriousPPO", target_class=TARGET_CLASS)
+    # Importable from a module of its own, the class would be named "my_module:CuriousPPO". An archive of
+    # Stable-Baselines3 can run code when it is read: this one is our own.
+    sampler = AgentSampler.load(
+        arguments.out, algorithm="__main__:CuriousPPO", target_class=TARGET_CLASS, trust=True
+    )
     distribution = sampler.distribution(TARGET_CLASS)  # exact: every branch of the policy is followed
     score = exact_score(distribution, judge=load_judge(), target_class=TARGET_CLASS, n_samples=10_000)
     print(f"{arguments.out}, class {TARGET_CLASS}, exactly:")
@@ -49,8 +52,8 @@ def main() -> None:
     print(f"  of these in the class                  {score.metrics['precision']:.2%} (chance: 0.19%)")
     print(f"  of the class found by 10,000 of these  {score.metrics['coverage']:.2%}")
     print("The command line takes it as well, as the PPO that it is:")
-    print(f"  elpa score --agent {arguments.out} --target-class {TARGET_CLASS}")
-    print(f"  elpa compare --agent {arguments.out} --target-class {TARGET_CLASS}")
+    print(f"  elpa score --agent {arguments.out} --target-class {TARGET_CLASS} --trust")
+    print(f"  elpa compare --agent {arguments.out} --target-class {TARGET_CLASS} --trust")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,7 @@ class TestCompare:
             assert out.count(f" {title} ") == 1
         assert out.count("preset quick") == out.count("cover at most") == 1
 
+    @pytest.mark.slow
     def test_the_seed_decides(self, run, tmp_path):
         for folder in ("a", "b"):
             assert run(*COMPARE, "--out", folder)[0] == 0
@@ -471,7 +472,7 @@ class TestModelsOfTheUser:
         (("solve", "--beta", 0), "beta must be 1e-6..1e6, got 0.0"),
         (("solve", "--beta", "x"), "--beta"),
         (("solve", "--gamma", 1.5), "gamma must be above 0 and at most 1, got 1.5"),
-        (("solve", "--n-samples", 0), "--n-samples must be at least 1, got 0"),
+        (("solve", "--n-samples", 0), "number of samples must be at least 1, got 0"),
         (("solve", "--masking", "all"), "masking must be one of digits, composition, got 'all'"),
         (("reproduce", "table3"), "table3"),
         (("data", "info", "--data", "nowhere"), "cannot read nowhere"),

@@ -46,7 +46,7 @@ class TestRuns:
     def test_custom_agent(self, tmp_path):
         printed = example(tmp_path, "custom_agent", "--timesteps", 2048, "--out", "mine.zip")
         assert (tmp_path / "mine.zip").is_file()
-        assert "elpa score --agent mine.zip --target-class 1" in printed
+        assert "elpa score --agent mine.zip --target-class 1 --trust" in printed
         valid, precision, coverage = percentages(printed)
         assert 0 < valid < 100
         assert 0 < precision < 100
@@ -76,7 +76,7 @@ class TestLearns:
     def test_custom_agent(self, tmp_path):
         _, precision, _ = percentages(example(tmp_path, "custom_agent"))
         assert precision > 50
-        scored = python(tmp_path, "-m", "eval", "score", "--agent", "curious.zip", "--target-class", 1)
+        scored = python(tmp_path, "-m", "eval", "score", "--agent", "curious.zip", "--trust")
         (sampled,) = re.findall(r"precision \(right class\) +│ +([\d.]+) %", scored)
         assert float(sampled) == pytest.approx(precision, abs=2)
 

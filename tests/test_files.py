@@ -35,7 +35,7 @@ NOBODY = 65534
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A working folder `sub/work` with something precious around it."""
-    folder = tmp_path / "sub" / "work"
+    folder = tmp_path / "sub" / "lab"
     folder.mkdir(parents=True)
     (tmp_path / "sub" / "precious").write_text("x")
     monkeypatch.chdir(folder)
@@ -87,7 +87,7 @@ def refuse(match, path, **how):
 class TestCheckTarget:
     @pytest.mark.parametrize(
         "path",
-        [".", "../work", "..", "../../sub", "../..", "/", "", "~", "~/..", "link", "../work/../../sub/work"],
+        [".", "../lab", "..", "../../sub", "../..", "/", "", "~", "~/..", "link", "../lab/../../sub/lab"],
     )
     @pytest.mark.parametrize("overwrite", [True, False])
     def test_folders_that_hold_more_than_results_are_refused(self, work, path, overwrite):

@@ -163,7 +163,8 @@ class TestCommand:
         for arguments, message in (
             (("none.zip",), "no agent none.zip"),
             (("mine.zip", "--target-class", 4), "trained for class 3, not 4"),
-            (("ppo.zip", "--target-class", 3), "ppo has no beta to vary"),
+            (("ppo.zip", "--target-class", 3), "pass trust=True (--trust)"),
+            (("ppo.zip", "--target-class", 3, "--trust"), "ppo has no beta to vary"),
             (("mine.zip", "--target-class", 3, "--betas", "one"), "numbers parted by commas"),
             (
                 ("mine.zip", "--target-class", 3, "--n-samples", 0),

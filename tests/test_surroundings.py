@@ -77,7 +77,14 @@ class TestFullDisk:
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["a$b$", "{x}_^", "[bold]red", ":b:", "x\udcff\udcfe"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "a$b$ :b: [bold]red",
+            "x\udcff\udcfe",
+            *(pytest.param(name, marks=pytest.mark.slow) for name in ("a$b$", "{x}_^", "[bold]red", ":b:")),
+        ],
+    )
     def test_of_files(self, tmp_path, name):
         """A training set whose name no picture, table or terminal holds as it is."""
         (tmp_path / f"{name}.csv").write_text(TABLE)
@@ -96,7 +103,9 @@ class TestTerminals:
         "environment",
         [
             {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
-            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            pytest.param(
+                {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow
+            ),
             {"MPLBACKEND": "nothing", "MPLCONFIGDIR": "/proc/nowhere"},
         ],
     )

@@ -117,9 +117,10 @@ def compare(
         trust=trust,
     )
     training_set = plan.check()
+    workers = common.workers(jobs, cluster)
     store = _store(out)
     common.say(f"training set: {training_set.name} ({len(training_set):,} rows)")
-    _study(COMPARE, [plan], store, common.workers(jobs, cluster), retrain, out, samples=True)
+    _study(COMPARE, [plan], store, workers, retrain, out, samples=True)
 
 
 def reproduce(
@@ -155,11 +156,12 @@ def reproduce(
         name.value, data=data, n_seeds=seeds, n_samples=n_samples, device=device, judges=_judges(judges)
     )
     training_set = plan.check()
+    workers = common.workers(jobs, cluster)
     out = out or Path(f"results-{name.value}")
     store = _store(out)
     common.say(f"training set: {training_set.name} ({len(training_set):,} rows)")
     all_plans = plans(plan, training_set) if name.value == SIZES else [plan]
-    _study(name.value, all_plans, store, common.workers(jobs, cluster), retrain, out)
+    _study(name.value, all_plans, store, workers, retrain, out)
 
 
 def show(
@@ -241,9 +243,7 @@ def _store(out: Path) -> Any:
     """The store in a folder, which can be written to."""
     from eval.study.store import Store
 
-    store = Store(check_target(out, overwrite=True, kind="folder"))
-    store.create()
-    return store
+    return Store(check_target(out, overwrite=True, kind="folder"))
 
 
 def _study(

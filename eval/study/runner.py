@@ -76,13 +76,13 @@ def run_plan(
         InputError: a run failed, or the cluster cannot be reached.
     """
     runs = list(plan.runs(training_sets))
-    for training_set in training_sets.values():
-        store.put_training_set(training_set)
     todo = [run for run in runs if retrain or not is_complete(store, run, plan.n_samples)]
     if todo:
         todo.sort(key=lambda run: -run.spec.cost)
         workers = workers.at_most(len(todo))
         with _progress(console, todo, workers) as show, _executor(workers) as (executor, slots):
+            for training_set in training_sets.values():
+                store.put_training_set(training_set)
             _Dispatch(plan, training_sets, store, executor, slots, show, retrain).make(todo)
     return runs
 
