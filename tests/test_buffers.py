@@ -89,7 +89,7 @@ class TestEpisodes:
 
     def test_may_earn_what_a_reward_of_ones_own_says(self, three):
         def reward(numbers, energy, energy_class, target_class):
-            return numbers[:, 0] + energy + 100 * energy_class + 1000 * target_class
+            return numbers[:, 0] + energy + 100.0 * energy_class + 1000.0 * target_class
 
         buffer = EpisodeReplayBuffer(three, 4, STATES, CHOICES, reward=reward, seed=0)
         _, actions, _, _, rewards = arrays(buffer.sample(8 * 50))
@@ -189,7 +189,7 @@ class TestMixed:
             training_set=three,
             target_class=2,
             reward=lambda numbers, energy, energy_class, target_class: (
-                1000 + energy_class + 100 * target_class
+                1000.0 + energy_class + 100.0 * target_class
             ),
             share=1.0,
             seed=0,
