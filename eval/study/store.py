@@ -19,7 +19,6 @@ purpose. Stores of several machines can be copied into each other.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -431,7 +430,7 @@ def _read_json(path: Path) -> Any:
 def _plain(name: str) -> str:
     """A name that every file system holds."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:60]
-    return plain or hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return plain or sha256(name.encode("utf-8", "surrogateescape"))[:8]
 
 
 def now() -> float:
