@@ -1,13 +1,14 @@
 """The elements H to Cm: period, column, electronegativity and radius.
 
-Arrays are indexed by atomic number; entry 0 belongs to no element. Columns are those of the long form of the
-periodic table, 32 wide, in which every element has a place of its own: the s block is 1 and 2, the f
-block 3 to 16 (La and Ac to Yb and No), the d block 17 to 26 (Sc, Y and Lu to Zn, Cd and Hg), the p block 27 to
-32. Helium stands above neon.
+Arrays are indexed by atomic number; entry 0 belongs to no element. Columns are those of the long form of
+the periodic table, 32 wide, in which every element has a place of its own: the s block is 1 and 2, the f
+block 3 to 16 (La and Ac to Yb and No), the d block 17 to 26 (Sc, Y and Lu to Zn, Cd and Hg), the p block
+27 to 32. Helium stands above neon.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import numpy as np
@@ -43,7 +44,7 @@ ROWS: Final[NDArray[np.int8]] = np.repeat(
     np.arange(N_ROWS + 1, dtype=np.int8), [1, *(len(period) for period in _PERIODS)]
 )
 """(97,) period 1..7; 0 at entry 0."""
-COLUMNS: Final[NDArray[np.int8]] = np.array([0, *sum(_PERIODS, [])], dtype=np.int8)
+COLUMNS: Final[NDArray[np.int8]] = np.array([0, *itertools.chain.from_iterable(_PERIODS)], dtype=np.int8)
 """(97,) column 1..32 of the long form; 0 at entry 0."""
 
 ELECTRONEGATIVITIES: Final[NDArray[np.float32]] = np.array(
@@ -96,9 +97,9 @@ COVALENT_RADII: Final[NDArray[np.float32]] = np.array(
     ],
     dtype=np.float32,
 )
-"""(97,) angstrom; Cordero et al. (Dalton Trans. 2008, 2832), carbon's for sp3, those of Mn, Fe and Co for low spin.
+"""(97,) angstrom; Cordero et al. (Dalton Trans. 2008, 2832).
 
-NaN at entry 0.
+Carbon's is that of sp3, those of Mn, Fe and Co are those of low spin. NaN at entry 0.
 """
 
 for _table in (ROWS, COLUMNS, ELECTRONEGATIVITIES, COVALENT_RADII):

@@ -1,8 +1,8 @@
 """Crystal prototypes: the sites to fill, the elements that may stand there, and the structure around them.
 
-A `Prototype` says what a composition is: which sites there are, how often each occurs in a formula unit, which
-elements may stand on it, and which sites are equivalent. With a `Structure`, every composition becomes
-atoms in a cell, or a CIF file with the full symmetry. Prototypes are written to and read from TOML.
+A `Prototype` says what a composition is: which sites there are, how often each occurs in a formula unit,
+which elements may stand on it, and which sites are equivalent. With a `Structure`, every composition
+becomes atoms in a cell, or a CIF file with the full symmetry. Prototypes are written to and read from TOML.
 
 ASE and spglib are imported only where atoms are made.
 """
@@ -166,8 +166,8 @@ def _terms(text: str) -> tuple[float, tuple[tuple[float, str], ...]]:
         match = _TERM.match(text, place) if len(text) <= _MAX_EXPRESSION else None
         if match is None or (place and not match["sign"]) or not int(match["below"] or 1):
             raise InputError(
-                f"{_short(text)} is no coordinate or length: write a sum of numbers, fractions and parameters "
-                "such as 1/4, -x or 1/2+2*x"
+                f"{_short(text)} is no coordinate or length: write a sum of numbers, fractions and "
+                "parameters such as 1/4, -x or 1/2+2*x"
             )
         factor = -1.0 if match["sign"] == "-" else 1.0
         if match["number"]:
@@ -192,7 +192,7 @@ def _expressions(values: object, n: int, what: str) -> tuple[str, ...]:
         raise InputError(f"{what} must be {n} numbers or expressions, got {_short(values)}")
     texts = []
     for value in values:
-        text = value if isinstance(value, str) else f"{Decimal(repr(_finite(value, what))):f}"
+        text = value if isinstance(value, str) else f"{Decimal(repr(_finite(value, what))).normalize():f}"
         try:
             _terms(text)
         except InputError as error:
@@ -448,9 +448,13 @@ class Prototype:
         return tuple(site.label for site in self.sites)
 
     @property
+    def _parts(self) -> tuple[Site | Fixed, ...]:
+        return (*self.sites, *self.fixed)
+
+    @property
     def n_atoms(self) -> int:
         """Atoms of a formula unit, fixed ones included."""
-        return sum(part.multiplicity for part in (*self.sites, *self.fixed))
+        return sum(part.multiplicity for part in self._parts)
 
     @property
     def formula_template(self) -> str:
@@ -486,9 +490,9 @@ class Prototype:
 
     def _formula(self, names: Sequence[str]) -> str:
         """The formula with these names on the sites."""
-        parts = [*zip(names, self.sites, strict=True), *((fixed.element, fixed) for fixed in self.fixed)]
+        names = [*names, *(fixed.element for fixed in self.fixed)]
         formula = ""
-        for name, part in parts:
+        for name, part in zip(names, self._parts, strict=True):
             count = str(part.multiplicity) if part.multiplicity > 1 else ""
             formula += f"({name}){count}" if count and name[-1].isdigit() else f"{name}{count}"
         return formula
@@ -500,7 +504,7 @@ class Prototype:
             raise InputError(f"it needs 1..{MAX_SITES} sites to fill, got {len(self.sites)}")
         if len(self.fixed) > MAX_FIXED:
             raise InputError(f"it may have up to {MAX_FIXED} fixed elements, got {len(self.fixed)}")
-        counts = Counter(part.label for part in (*self.sites, *self.fixed))
+        counts = Counter(part.label for part in self._parts)
         for label, count in counts.items():
             if count > 1:
                 raise InputError(f"the label {label} stands {count} times: give every site one of its own")
@@ -538,11 +542,13 @@ class Prototype:
                     )
 
     def _check_positions(self, structure: Structure) -> None:
-        labels = [part.label for part in (*self.sites, *self.fixed)]
+        labels = [part.label for part in self._parts]
         placed = [position.site for position in structure.positions]
         for label in placed:
             if label not in labels:
-                raise InputError(f"the structure names an unknown site {label}: there are {', '.join(labels)}")
+                raise InputError(
+                    f"the structure names an unknown site {label}: there are {', '.join(labels)}"
+                )
         for label in labels:
             if label not in placed:
                 raise InputError(f"the structure leaves out site {label}: give it a position")
@@ -618,14 +624,15 @@ class Prototype:
             raise InputError(f"numbers must be atomic numbers, got {_short(numbers)}") from error
         if len(whole) != len(self.sites):
             raise InputError(
-                f"numbers must be {len(self.sites)}, one for each of {', '.join(self.labels)}, got {len(whole)}"
+                f"numbers must be {len(self.sites)}, one for each of {', '.join(self.labels)}, "
+                f"got {len(whole)}"
             )
         symbols = []
         for number, site in zip(whole, self.sites, strict=True):
             symbol = SYMBOLS[number] if 1 <= number <= N_ELEMENTS else ""
             if symbol not in site.elements:
                 raise InputError(
-                    f"atomic number {_short(number)} ({symbol or 'no element'}) is none of site {site.label}: "
+                    f"atomic number {_short(number)} ({symbol or 'none'}) is none of site {site.label}: "
                     f"it takes {format_elements(site.elements)}"
                 )
             symbols.append(symbol)
@@ -682,7 +689,7 @@ class Prototype:
                 "change the positions or the parameters"
             )
         found = Counter(sites[kind] for kind in kinds)
-        for part in (*self.sites, *self.fixed):
+        for part in self._parts:
             if found[part.label] * self.n_atoms != part.multiplicity * len(atoms):
                 counts = ", ".join(f"{label} {count}" for label, count in found.items())
                 raise InputError(
@@ -732,6 +739,7 @@ class Prototype:
             InputError: a key is unknown, missing or of a wrong type, or the prototype cannot be.
         """
         top = _Table(mapping, "", (*_KEYS, *IGNORED_KEYS))
+        name = top.take("name", str)
         sites = [
             Site(
                 table.take("label", str),
@@ -741,7 +749,9 @@ class Prototype:
             for table in top.tables("sites", ("label", "elements", "multiplicity"))
         ]
         fixed = [
-            Fixed(table.take("element", str), table.take("multiplicity", int, 1), table.take("label", str, ""))
+            Fixed(
+                table.take("element", str), table.take("multiplicity", int, 1), table.take("label", str, "")
+            )
             for table in top.tables("fixed", ("element", "multiplicity", "label"), [])
         ]
         equivalent = top.take("equivalent", list, [])
@@ -749,7 +759,7 @@ class Prototype:
             if not isinstance(group, list) or not all(isinstance(label, str) for label in group):
                 raise InputError(f"equivalent[{i}] must be a list of labels, got {_short(group)}")
         return cls(
-            top.take("name", str),
+            name,
             tuple(sites),
             tuple(fixed),
             tuple(map(tuple, equivalent)),
@@ -936,7 +946,7 @@ def _space_group(atoms: Atoms, kinds: Sequence[int]) -> tuple[int, str]:
     """Number and symbol of the space group of atoms of these kinds; 0 if spglib finds none."""
     import spglib
 
-    cell = (np.asarray(atoms.cell), atoms.get_scaled_positions(), kinds)
+    cell: Any = (np.asarray(atoms.cell), atoms.get_scaled_positions(), kinds)
     with warnings.catch_warnings():
         # from version 2.7 on every call warns that errors will be raised one day
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -950,7 +960,7 @@ def _space_group(atoms: Atoms, kinds: Sequence[int]) -> tuple[int, str]:
 def _cif_text(name: str, formula: str, atoms: Atoms, units: float, rows: Sequence[str]) -> str:
     """A CIF file; `rows` describe the atoms that stand for all others."""
     group = atoms.info["spacegroup"]
-    counts = Counter(atoms.get_chemical_symbols())
+    counts: Counter[str] = Counter(atoms.get_chemical_symbols())
     per_unit = {symbol: Fraction(count / units).limit_denominator(1000) for symbol, count in counts.items()}
     leading = ["C", "H"] if "C" in per_unit else []
     order = [s for s in leading if s in per_unit] + sorted(set(per_unit) - set(leading))
