@@ -38,6 +38,8 @@ MAX_SITES: Final = 7
 """Sites to be filled."""
 MAX_FIXED: Final = 20
 MAX_POSITIONS: Final = 100
+MAX_ATOMS: Final = 2000
+"""In the conventional cell."""
 MAX_MULTIPLICITY: Final = 999
 MAX_BYTES: Final = 1_000_000
 """Of a file."""
@@ -182,8 +184,16 @@ def _terms(text: str) -> tuple[float, tuple[tuple[float, str], ...]]:
 
 
 def _evaluate(text: str, values: Mapping[str, float]) -> float:
+    """The number that an expression gives.
+
+    Raises:
+        InputError: it is not finite.
+    """
     constant, factors = _terms(text)
-    return constant + math.fsum(factor * values[name] for factor, name in factors)
+    number = constant + sum(factor * values[name] for factor, name in factors)
+    if not math.isfinite(number):
+        raise InputError(f"{text} is not finite for these parameters: give them smaller values")
+    return number
 
 
 def _expressions(values: object, n: int, what: str) -> tuple[str, ...]:
@@ -381,7 +391,11 @@ class Structure:
         return values
 
     def at(self, values: Mapping[str, float]) -> tuple[list[float], NDArray[np.float64]]:
-        """The six numbers of the cell and the (n, 3) coordinates of the positions, for all parameters."""
+        """The six numbers of the cell and the (n, 3) coordinates of the positions, for all parameters.
+
+        Raises:
+            InputError: one that is not finite.
+        """
         cell = [_evaluate(text, values) for text in self.cell]
         coordinates = [[_evaluate(text, values) for text in p.coordinates] for p in self.positions]
         return cell, np.array(coordinates, dtype=np.float64)
@@ -680,6 +694,8 @@ class Prototype:
             if place not in kinds:
                 spelt = ", ".join(position.coordinates)
                 raise InputError(f"the position {spelt} of {position.site} falls onto another position")
+        if len(atoms) > MAX_ATOMS:
+            raise InputError(f"the cell has {len(atoms):,} atoms: it may have {MAX_ATOMS:,}")
         first, second, distance = neighbor_list("ijd", atoms, _CLOSEST)
         if len(distance):
             near = int(distance.argmin())

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elpa_env import elements, periodic, prototype
@@ -410,6 +410,7 @@ def prototypes(draw):
     )
 
 
+@settings(max_examples=50, deadline=None)
 @given(prototypes())
 def test_any_prototype_survives_its_text(case):
     assert Prototype.from_toml(case.to_toml()) == case
@@ -635,6 +636,52 @@ def test_wrong_tables_get_one_line_that_names_the_key(fault):
     one_line(lambda: Prototype.from_dict(content), *parts)
 
 
+plain = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.sampled_from(["", "A", "x", "1/4", "H", "H-Ca", "1e5"]),
+        st.text(max_size=5),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abx"), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+def places_in(content, path=()):
+    yield path
+    if isinstance(content, (dict, list)):
+        for key in content if isinstance(content, dict) else range(len(content)):
+            yield from places_in(content[key], (*path, key))
+
+
+SMALL = RUTILE.to_dict()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(list(places_in(SMALL))), plain, st.booleans())
+def test_a_table_with_anything_in_it_is_read_or_refused_in_one_line(path, value, drop):
+    content = copy.deepcopy({"top": SMALL})
+    *way, last = ("top", *path)
+    inner = content
+    for key in way:
+        inner = inner[key]
+    if drop:
+        del inner[last]
+    else:
+        inner[last] = value
+    try:
+        case = Prototype.from_dict(content.get("top"))
+    except InputError:
+        one_line(lambda: Prototype.from_dict(content.get("top")))
+    else:
+        assert Prototype.from_toml(case.to_toml()) == case
+
+
 def test_keys_for_others_are_passed_over():
     assert Prototype.from_dict(edited(targets=[1], energies={}, training="x.csv")) == ELPASOLITE
     assert Prototype.from_dict(edited(structure=None)).structure is None
@@ -751,6 +798,7 @@ def same_places(first, second):
     return bool((near & (first.numbers[:, None] == second.numbers)).any(axis=1).all())
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_composition_survives_its_cif(data):
     case = data.draw(st.sampled_from(SHIPPED))
@@ -833,6 +881,11 @@ def test_atoms_that_cannot_be_made_get_one_line():
     one_line(lambda: ELPASOLITE.atoms(["Al", 11, 19, 9]), "must be atomic numbers")
     one_line(lambda: ELPASOLITE.atoms(5), "must be atomic numbers")
     one_line(lambda: RUTILE.atoms([22], x=0.05), "angstrom from each other")
+    one_line(lambda: QUARTZ.atoms([14, 8], a=1.7e308), "1.1*a is not finite")
+    many = [("B", 0.05 + i / 30, 0.11, 0.21) for i in range(11)]
+    places = tuple(Position(site, tuple(map(str, xyz))) for site, *xyz in [("A", 0, 0, 0), *many])
+    large = Structure(225, ("90", "90", "90", "90", "90", "90"), places)
+    one_line(lambda: Prototype("x", (A, B), structure=large), "2,116 atoms", "2,000")
 
 
 def test_a_parameter_that_moves_atoms_to_a_special_place_is_refused():
