@@ -891,3 +891,25 @@ def test_atoms_that_cannot_be_made_get_one_line():
 def test_a_parameter_that_moves_atoms_to_a_special_place_is_refused():
     """Half of the atoms fall onto the other half, without any two positions colliding."""
     one_line(lambda: QUARTZ.atoms([14, 8], x=0.25, y=0, z=2 / 3), "Si 3, O 3", "ratio", "SiO2")
+
+
+def cell_of(group):
+    """A cell of the crystal system of a space group."""
+    systems = {
+        2: (14.2, 16.6, 19.4, 83, 97, 104),
+        15: (14.2, 16.6, 19.4, 90, 104, 90),
+        74: (14.2, 16.6, 19.4, 90, 90, 90),
+        142: (14.2, 14.2, 19.4, 90, 90, 90),
+        194: (14.2, 14.2, 19.4, 90, 90, 120),
+        230: (18.2, 18.2, 18.2, 90, 90, 90),
+    }
+    return next(cell for last, cell in systems.items() if group <= last)
+
+
+@pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_cif_is_right_in_every_space_group(step):
+    places = (Position("A", (0.0713, 0.1819, 0.2637)), Position("B", (0.171, 0.431, 0.117)))
+    for group in range(step, 231, step):
+        structure = Structure(group, cell_of(group), places)
+        case = Prototype("any", (Site("A", "Li"), Site("B", "Be")), structure=structure)
+        assert same_places(case.atoms([3, 4]), read_cif(case.cif([3, 4])))
