@@ -6,17 +6,17 @@ from agents.policies import BoundedQPolicy, DigitEncoder, ElementEmbedding
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.sb3_sampler import AgentSampler
 from agents.train import VARIANTS, DQNConfig, train_dqn, train_model_based, train_offline
-from agents.vec_env import ElpasoliteVecEnv, OfflineEnv, make_vec_env
+from agents.vec_env import CompositionVecEnv, OfflineEnv, make_vec_env
 
 __all__ = [
     "VARIANTS",
     "AgentSampler",
     "BoltzmannDQN",
     "BoundedQPolicy",
+    "CompositionVecEnv",
     "DQNConfig",
     "DigitEncoder",
     "ElementEmbedding",
-    "ElpasoliteVecEnv",
     "EpisodeReplayBuffer",
     "MixedReplayBuffer",
     "OfflineEnv",

@@ -13,23 +13,22 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from elpa_env.classes import N_CLASSES, one_hot
 from elpa_env.errors import InputError
-from elpa_env.rules import Reward, finish, observe, sparse_reward, steps_taken
+from elpa_env.rules import Reward, finish, observe, sparse_reward
 from elpa_env.seeds import Seed, spawn
-from elpa_env.space import N_STEPS, prefixes
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 
 
 class EpisodeReplayBuffer(ReplayBuffer):
-    """The training set as episodes of eight transitions each.
+    """The training set as episodes of a transition a digit.
 
     Batches are made of whole episodes (the cost of eq. 15 sums over an episode), drawn so that every
     energy class is equally likely. The buffer is complete from the start: nothing can be added.
 
     Args:
         training_set: the compositions; their energies decide the rewards.
-        target_class: 1..10; None where the observation names the class of the episode: every episode
+        target_class: 1..k; None where the observation names the class of the episode: every episode
             drawn then aims, as likely as not, at its own class or at one drawn at random.
         observation_space: of the environment.
         action_space: of the environment.
@@ -53,13 +52,16 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self._training_set = training_set
         self._target_class = target_class
         self._reward = reward
+        self.space = space = training_set.space
+        self._n_steps = n_steps = space.n_steps
         n = len(training_set)
-        super().__init__(n * N_STEPS, observation_space, action_space, device)
-        states = observe(prefixes(training_set.digits).reshape(-1, N_STEPS)).reshape(n, N_STEPS + 1, -1)
-        dones = np.zeros((n, N_STEPS), dtype=np.float32)
+        super().__init__(n * n_steps, observation_space, action_space, device)
+        prefixes = space.prefixes(training_set.digits).reshape(-1, n_steps)
+        states = observe(space, prefixes).reshape(n, n_steps + 1, -1)
+        dones = np.zeros((n, n_steps), dtype=np.float32)
         dones[:, -1] = 1
-        self.observations = states[:, :-1].reshape(-1, 1, N_STEPS)
-        self.next_observations = states[:, 1:].reshape(-1, 1, N_STEPS)
+        self.observations = states[:, :-1].reshape(-1, 1, n_steps)
+        self.next_observations = states[:, 1:].reshape(-1, 1, n_steps)
         self.actions = training_set.digits.reshape(-1, 1, 1).astype(np.int64) - 1
         self.dones = dones.reshape(-1, 1)
         self.pos, self.full = 0, True
@@ -71,15 +73,16 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Draw `batch_size` transitions: whole episodes, the last one cut off if need be."""
-        episodes = self._episodes.draw(-(-batch_size // N_STEPS), self._rng)
-        rows = (episodes[:, None] * N_STEPS + np.arange(N_STEPS)).ravel()[:batch_size]
+        n_steps = self._n_steps
+        episodes = self._episodes.draw(-(-batch_size // n_steps), self._rng)
+        rows = (episodes[:, None] * n_steps + np.arange(n_steps)).ravel()[:batch_size]
         target = self._targets(episodes)
         observations, next_observations = self.observations[rows, 0], self.next_observations[rows, 0]
         if self._target_class is None:
-            classes = one_hot(target).repeat(N_STEPS, axis=0)[:batch_size]
+            classes = self.space.targets.one_hot(target).repeat(n_steps, axis=0)[:batch_size]
             observations = np.concatenate([observations, classes], axis=1)
             next_observations = np.concatenate([next_observations, classes], axis=1)
-        rewards = np.zeros((len(episodes), N_STEPS), dtype=np.float32)
+        rewards = np.zeros((len(episodes), n_steps), dtype=np.float32)
         rewards[:, -1] = self._rewards(episodes, target)
         return ReplayBufferSamples(
             self.to_torch(observations, copy=False),
@@ -97,8 +100,9 @@ class EpisodeReplayBuffer(ReplayBuffer):
         """(n,) classes that (n,) episodes aim at."""
         if self._target_class is not None:
             return np.full(len(episodes), self._target_class, dtype=np.int8)
-        anything = self._rng.integers(1, N_CLASSES + 1, len(episodes), dtype=np.int8)
+        anything = self._rng.integers(1, self.space.targets.n + 1, len(episodes), dtype=np.int8)
         own = self._training_set.energy_class[episodes]
+        own = np.where(own > 0, own, anything)
         return np.where(self._rng.random(len(episodes)) < 0.5, own, anything)
 
     def _rewards(self, episodes: NDArray[np.int64], target: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -106,7 +110,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
         rows = self._training_set
         if self._reward is None:
             return sparse_reward(rows.energy_class[episodes], target)
-        return finish(rows.index[episodes], target, lambda _: rows.energy[episodes], self._reward).reward
+        energies = rows.energy[episodes]
+        return finish(self.space, rows.index[episodes], target, lambda _: energies, self._reward).reward
 
 
 class MixedReplayBuffer(ReplayBuffer):
@@ -122,12 +127,14 @@ class MixedReplayBuffer(ReplayBuffer):
         target_class: of those episodes, see `EpisodeReplayBuffer`.
         reward: of those episodes, see there.
         share: of every batch that is drawn from those episodes, 0..1.
-        step_weights: relative weight of the steps 0..7 in the rest of a batch.
+        step_weights: relative weight of the steps in the rest of a batch, see `fit_step_weights`; None =
+            alike.
+        space: of the compositions.
         seed: of the draws; a `BoltzmannDQN` sets its own.
         **kwargs: of SB3's ReplayBuffer.
 
     Raises:
-        InputError: a share outside 0..1, weights that are not eight positive numbers, or SB3's
+        InputError: a share outside 0..1, weights that are not a positive number a step, or SB3's
             `optimize_memory_usage`, which leaves no room for the step of a transition.
     """
 
@@ -138,12 +145,14 @@ class MixedReplayBuffer(ReplayBuffer):
         target_class: int | None = None,
         reward: Reward | None = None,
         share: float = 0.1,
-        step_weights: Sequence[float] = (1,) * N_STEPS,
+        step_weights: Sequence[float] | None = None,
+        space: Space = ELPASOLITE_SPACE,
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        weights = check_step_weights(step_weights)
+        self.space = space
+        weights = check_step_weights((1.0,) * space.n_steps if step_weights is None else step_weights, space)
         if not 0 <= share <= 1:
             raise InputError(f"share must be 0..1, got {share}")
         if self.optimize_memory_usage:
@@ -182,7 +191,7 @@ class MixedReplayBuffer(ReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         """Keep one transition of every environment, as SB3's buffer does."""
-        self._step[self.pos] = steps_taken(np.asarray(obs)[:, :N_STEPS])
+        self._step[self.pos] = self.space.states.steps_taken(np.asarray(obs)[:, : self.space.n_steps])
         super().add(obs, next_obs, action, reward, done, infos)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
@@ -215,13 +224,20 @@ class MixedReplayBuffer(ReplayBuffer):
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def check_step_weights(step_weights: Sequence[float]) -> NDArray[np.float64]:
-    """(8,) weights of the steps as an array.
+def check_step_weights(step_weights: Sequence[float], space: Space = ELPASOLITE_SPACE) -> NDArray[np.float64]:
+    """(2 S,) weights of the steps as an array.
 
     Raises:
-        InputError: they are not eight positive numbers.
+        InputError: they are not a positive number for every step.
     """
     weights = np.asarray(step_weights, dtype=np.float64)
-    if weights.shape != (N_STEPS,) or not ((weights > 0) & np.isfinite(weights)).all():
-        raise InputError(f"step_weights must be {N_STEPS} positive numbers, got {step_weights}")
+    if weights.shape != (space.n_steps,) or not ((weights > 0) & np.isfinite(weights)).all():
+        raise InputError(f"step_weights must be {space.n_steps} positive numbers, got {step_weights}")
     return weights
+
+
+def fit_step_weights(step_weights: Sequence[float], space: Space) -> tuple[float, ...]:
+    """Weights for as many steps as a space has: the last of those given, or the first of them repeated."""
+    weights = tuple(step_weights)
+    missing = max(0, space.n_steps - len(weights))
+    return weights[:1] * missing + weights[max(0, len(weights) - space.n_steps) :]

@@ -39,6 +39,7 @@ from elpa_env.errors import InputError
 from elpa_env.files import StrPath, open_file
 from elpa_env.rules import Masking
 from elpa_env.sampler import Access
+from elpa_env.space import Space
 
 if TYPE_CHECKING:
     from agents.dqn import BoltzmannDQN
@@ -60,6 +61,8 @@ _CLASSES: Final[dict[str, type]] = {
     )
 }
 """What settings may name."""
+_OWN_SPACE: Final = "Space"
+"""What settings call the space that the agent is for, which stands in the file once."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,17 @@ def save_agent(model: BoltzmannDQN, path: StrPath) -> None:
         InputError: the agent has parts of the user's own, was made for another environment, or the file
             cannot be written.
     """
-    any_class = model.observation_space.shape != OfflineEnv().observation_space.shape
-    if model.observation_space != OfflineEnv(any_class=any_class).observation_space:
-        raise InputError("only agents for Elpasolite-v0 are kept without code: use DQN.save(model, path)")
+    any_class = model.observation_space.shape != (model.space.n_steps,)
+    ours = OfflineEnv(model.space, any_class=any_class)
+    if model.observation_space != ours.observation_space or model.action_space != ours.action_space:
+        raise InputError(
+            "only agents for this project's environments are kept without code: use DQN.save(model, path)"
+        )
     record = {
         "format": FORMAT,
         "model": NAME,
         "any_class": any_class,
+        "space": model.space.to_dict(),
         "settings": _fields(_Settings, model) | {"beta": "inf" if model.beta == math.inf else model.beta},
         "progress": _fields(_Progress, model),
         "train_freq": [model.train_freq.frequency, model.train_freq.unit.value],  # type: ignore[union-attr]
@@ -237,6 +244,8 @@ def _encode(name: str, value: Any) -> Any:
         return [_encode(name, item) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _encode(f"{name}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, Space):
+        return {"class": _OWN_SPACE}
     if isinstance(value, type) and _CLASSES.get(value.__name__) is value:
         return {"class": value.__name__}
     if type(value) in (LinearSchedule, CosineSchedule):
@@ -247,14 +256,16 @@ def _encode(name: str, value: Any) -> Any:
     )
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, space: Space) -> Any:
     """A setting from JSON."""
     if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return [_decode(item, space) for item in value]
     if not isinstance(value, dict):
         return value
     if "class" not in value:
-        return {key: _decode(item) for key, item in value.items()}
+        return {key: _decode(item, space) for key, item in value.items()}
+    if value == {"class": _OWN_SPACE}:
+        return space
     kind, arguments = _CLASSES[value["class"]], value.get("arguments")
     if arguments is None:
         return kind
@@ -289,18 +300,20 @@ def _build(
     """The agent as it was before it learnt."""
     settings = dataclasses.asdict(restore(_Settings, record["settings"]))
     settings["beta"] = float(settings["beta"])
-    others = {name: _decode(record[name]) for name in ("policy_kwargs", "replay_buffer_kwargs")}
-    rate, (frequency, unit) = _decode(record["learning_rate"]), record["train_freq"]
+    space = Space.from_dict(record.get("space"))
+    others = {name: _decode(record[name], space) for name in ("policy_kwargs", "replay_buffer_kwargs")}
+    rate, (frequency, unit) = _decode(record["learning_rate"], space), record["train_freq"]
     if not (_is_number(rate) or isinstance(rate, LinearSchedule | CosineSchedule)):
         raise InputError(f"learning_rate is {rate!r}")
     _check_size(others["policy_kwargs"], sum(array.size for array in arrays.values()))
     return kind(
-        _decode(record["policy_class"]),
-        OfflineEnv(any_class=bool(record["any_class"])) if env is None else env,
+        _decode(record["policy_class"], space),
+        OfflineEnv(space, any_class=bool(record["any_class"])) if env is None else env,
         rate,
         train_freq=(frequency, unit),
-        replay_buffer_class=_decode(record["replay_buffer_class"]),
+        replay_buffer_class=_decode(record["replay_buffer_class"], space),
         device=device,
+        space=space,
         **others,
         **settings,
     )
@@ -308,7 +321,8 @@ def _build(
 
 def _check_observations(record: dict[str, Any], env: GymEnv | None) -> None:
     """Refuse an environment with other observations than the agent's."""
-    expected = OfflineEnv(any_class=bool(record.get("any_class"))).observation_space
+    space = Space.from_dict(record.get("space"))
+    expected = OfflineEnv(space, any_class=bool(record.get("any_class"))).observation_space
     if env is not None and env.observation_space != expected:
         raise InputError(
             f"the environment must observe {expected} as the agent does, got {env.observation_space}"

@@ -35,12 +35,11 @@ from agents.policies import BoundedQPolicy, soft_offsets
 from agents.sampling import draw_categories
 from agents.vec_env import OfflineEnv
 from elpa_env.backups import SOFT_BACKUPS, Backup, boltzmann, check_beta
-from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError, check_choice
 from elpa_env.rules import Masking, Reward, check_masking
 from elpa_env.sampler import UNKNOWN, Access
 from elpa_env.seeds import small_seed, spawn, torch_seed
-from elpa_env.space import N_STEPS
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet
 
 SelfDQN = TypeVar("SelfDQN", bound="BoltzmannDQN")
@@ -94,6 +93,7 @@ class BoltzmannDQN(DQN):
             environments other than this project's; by default the environment's own, "digits" offline.
         target_class: energy class that the agent is trained for, kept with it when it is saved; by
             default the environment's, None if that draws a class for every episode.
+        space: of the compositions; by default the environment's, else elpasolite's.
         ema_decay: of an exponential moving average of the weights, an update; actions are drawn by the
             average, training goes on from the weights themselves. 0 = no average.
         stats_window_size: as in SB3, and so are all that follow.
@@ -134,6 +134,7 @@ class BoltzmannDQN(DQN):
         conservative: float = 0.0,
         masking: Masking | Literal["env"] | None = "env",
         target_class: int | None = None,
+        space: Space | None = None,
         ema_decay: float = 0.0,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -161,13 +162,14 @@ class BoltzmannDQN(DQN):
         self.masking: Masking | None = None
         if masking is not None:
             self.masking = "digits" if masking == "env" else check_masking(masking)
-        self.target_class = None if target_class is None else check_target_class(target_class)
+        self.space = _space_of(env) if space is None else space
+        self.target_class = None if target_class is None else self.space.targets.check(target_class)
         self.ema_decay = ema_decay
         self.q_net_average: AveragedModel | None = None
         self._masks: ActionMasks | None = None
         super().__init__(
             policy,
-            OfflineEnv() if env is None and _init_setup_model else env,  # type: ignore[arg-type]
+            OfflineEnv(self.space) if env is None and _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
             learning_starts,
@@ -205,7 +207,10 @@ class BoltzmannDQN(DQN):
     def _setup_model(self) -> None:
         """Set up as SB3 does; a bounded network is told what a soft backup adds."""
         if self.backup in SOFT_BACKUPS and issubclass(self.policy_class, BoundedQPolicy):
-            self.policy_kwargs = {"offsets": soft_offsets(self.beta, self.gamma), **self.policy_kwargs}
+            self.policy_kwargs = {
+                "offsets": soft_offsets(self.beta, self.gamma, self.space),
+                **self.policy_kwargs,
+            }
         super()._setup_model()
         if self.ema_decay:
             average = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
@@ -239,6 +244,7 @@ class BoltzmannDQN(DQN):
         if self.env is None or not self.env.has_attr("settings"):
             return
         settings = self.env.get_attr("settings")[0]
+        self.space.check_same(settings.space, "the environment")
         for name in ("target_class", "masking"):
             ours, its = getattr(self, name), getattr(settings, name)
             if ours != its and not (name == "masking" and ours is None):
@@ -271,7 +277,7 @@ class BoltzmannDQN(DQN):
             shape = len(observations), int(self.action_space.n)
             return th.ones(shape, dtype=th.bool, device=observations.device)
         if self._masks is None or self._masks.masking != self.masking:
-            self._masks = ActionMasks(self.masking, self.device)
+            self._masks = ActionMasks(self.space, self.masking, self.device)
         return self._masks(observations)
 
     @th.no_grad()
@@ -344,7 +350,8 @@ class BoltzmannDQN(DQN):
         """
         assert isinstance(self.observation_space, spaces.Box)
         assert isinstance(self.action_space, spaces.Discrete)
-        if self.target_class is None and self.observation_space.shape == (N_STEPS,):
+        self.space.check_same(training_set.space, "the training set")
+        if self.target_class is None and self.observation_space.shape == (self.space.n_steps,):
             raise InputError("name the class to learn: BoltzmannDQN(..., target_class=1)")
         if self.n_steps != 1:
             raise InputError(f"n_steps must be 1 to learn from a training set, got {self.n_steps}")
@@ -395,7 +402,8 @@ class BoltzmannDQN(DQN):
         if not isinstance(self.replay_buffer, EpisodeReplayBuffer):
             self.access = UNKNOWN
         elif self.env is None:
-            self.set_env(OfflineEnv(any_class=self.observation_space.shape != (N_STEPS,)))
+            any_class = self.observation_space.shape != (self.space.n_steps,)
+            self.set_env(OfflineEnv(self.space, any_class=any_class))
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
@@ -529,3 +537,15 @@ class BoltzmannDQN(DQN):
                 another.
         """
         return load_agent(cls, path, env, device, trust=trust, **kwargs)
+
+
+def _space_of(env: GymEnv | str | None) -> Space:
+    """The space of an environment that says so; elpasolite's otherwise."""
+    if env is None or isinstance(env, str):
+        return ELPASOLITE_SPACE
+    if isinstance(env, VecEnv):
+        settings = env.get_attr("settings")[0] if env.has_attr("settings") else None
+    else:
+        settings = getattr(env.unwrapped, "settings", None)
+    space = getattr(settings, "space", None)
+    return space if isinstance(space, Space) else ELPASOLITE_SPACE

@@ -1,8 +1,10 @@
 """A reward model learnt from the training set alone: energies with their uncertainty, hence rewards.
 
-An ensemble of small networks reads the four elements through embeddings and predicts the formation
-energy. An embedding is a free vector plus a linear map of the element's properties: row, group,
-electronegativity and covalent radius. Each network leaves out one fold of the rows, which measures its
+An ensemble of small networks reads the elements through embeddings and predicts the formation
+energy, or whatever the space's targets are intervals of. An embedding is a free vector plus a linear map of
+the
+element's properties: row, column, electronegativity and covalent radius. Each network leaves out one fold of
+the rows, which measures its
 error on compositions it has never seen; that error is what the class probabilities are made of.
 
 Why not a kernel ridge regression, the family of the reference landscape? Fitted to the same rows with
@@ -13,6 +15,7 @@ formation energies. Networks know nothing of the kernel; where both agree it is 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -23,13 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.properties import CODE_OF_ELEMENT, N_TABLES, TABLE_OF_SITE, site_properties
-from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
-from elpa_env.elements import N_ELEMENTS
+from agents.properties import site_codes, site_properties
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.sampler import Progress
 from elpa_env.seeds import Seed, spawn, torch_seed
-from elpa_env.space import index_to_elements, numbers_to_index, swap_ab
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet
 
 CHUNK: Final = 8192
@@ -74,9 +75,11 @@ class RewardModelConfig:
 class SiteNetworks(nn.Module):
     """Several networks side by side: embeddings of the elements on the sites, then two hidden layers.
 
-    A and B share their embeddings and enter as sum and product, so that an A/B swap changes nothing.
+    Equivalent sites share their embeddings and enter as sum and product, so that a swap of them changes
+    nothing.
 
     Args:
+        space: of the compositions.
         members: networks.
         embedding: entries of an embedding.
         hidden: nodes of each hidden layer.
@@ -86,42 +89,62 @@ class SiteNetworks(nn.Module):
     _properties: Tensor
     _first_row: Tensor
 
-    def __init__(self, members: int, embedding: int, hidden: int, generator: th.Generator) -> None:
+    def __init__(
+        self, space: Space, members: int, embedding: int, hidden: int, generator: th.Generator
+    ) -> None:
         super().__init__()
+        codes = site_codes(space)
+        self._groups = _site_groups(space)
 
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
 
-        properties = site_properties()[CODE_OF_ELEMENT]
+        properties = site_properties(space)[codes.of_element]
         n_properties = properties.shape[1]
-        inputs = 4 * embedding
-        self.free = normal(N_TABLES, N_ELEMENTS, embedding, std=0.1)
-        self.linear = normal(N_TABLES, n_properties, embedding, std=1.5 / math.sqrt(n_properties))
+        inputs = sum(min(len(group), 2) for group in self._groups) * embedding
+        self.free = normal(codes.n_tables, space.n_elements, embedding, std=0.1)
+        self.linear = normal(codes.n_tables, n_properties, embedding, std=1.5 / math.sqrt(n_properties))
         self.weight1 = normal(inputs, hidden, std=math.sqrt(2 / inputs))
         self.weight2 = normal(hidden, hidden, std=math.sqrt(2 / hidden))
         self.weight3 = normal(hidden, 1, std=math.sqrt(1 / hidden))
         self.bias1 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias2 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias3 = nn.Parameter(th.zeros(members, 1, 1))
-        tables = th.arange(members)[:, None] * N_TABLES + th.tensor(TABLE_OF_SITE)
+        tables = th.arange(members)[:, None] * codes.n_tables + th.tensor(codes.tables)
         self.register_buffer("_properties", properties)
-        self.register_buffer("_first_row", tables[:, None] * N_ELEMENTS)
+        self.register_buffer("_first_row", tables[:, None] * space.n_elements)
 
     def forward(self, elements: Tensor) -> Tensor:
-        """(members, n) outputs of (members, n, 4) element numbers 0..38 on A, B, C, D."""
+        """(members, n) outputs of (members, n, S) elements on the sites."""
         table = (self.free + self._properties @ self.linear).flatten(end_dim=2)
-        a, b, c, d = F.embedding(elements + self._first_row, table).unbind(dim=2)
-        x = th.cat([a + b, a * b, c, d], dim=-1)
+        sites = F.embedding(elements + self._first_row, table).unbind(dim=2)
+        x = th.cat([entry for group in self._groups for entry in _joined([sites[i] for i in group])], dim=-1)
         x = F.silu(th.baddbmm(self.bias1, x, self.weight1))
         x = F.silu(th.baddbmm(self.bias2, x, self.weight2))
         return th.baddbmm(self.bias3, x, self.weight3)[..., 0]
+
+
+def _site_groups(space: Space) -> list[list[int]]:
+    """The sites of a space, those together that are equivalent, in the order in which they come first."""
+    groups: dict[str, list[int]] = {}
+    first = {label: group[0] for group in space.prototype.equivalent for label in group}
+    for place, label in enumerate(space.sites):
+        groups.setdefault(first.get(label, label), []).append(place)
+    return list(groups.values())
+
+
+def _joined(sites: list[Tensor]) -> list[Tensor]:
+    """Embeddings of equivalent sites as their sum and product; of a single one as it is."""
+    if len(sites) == 1:
+        return sites
+    return [functools.reduce(th.add, sites), functools.reduce(th.mul, sites)]
 
 
 class RewardModel:
     """Formation energies with their uncertainty, learnt from a training set and nothing else.
 
     It is an `EnergyModel`, so that the environment can ask it for energies, and its method `reward` is a
-    reward for `Elpasolite-v0` that knows how sure it is of them.
+    reward for the environment that knows how sure it is of them.
 
     Args:
         config: hyperparameters.
@@ -132,6 +155,7 @@ class RewardModel:
         self.config = config or RewardModelConfig()
         self.seed = seed
         self.trained_on: dict[str, Any] | None = None
+        self.space = ELPASOLITE_SPACE
         self.report: dict[str, Any] = {}
         """Held-out error and calibration, see `fit`."""
         self._networks: SiteNetworks
@@ -160,6 +184,7 @@ class RewardModel:
         Raises:
             InputError: fewer rows than networks.
         """
+        self.space = training_set.space
         rows = training_set.distinct()
         index, energy = rows.index, rows.energy
         if len(index) < 2 * self.config.members:
@@ -170,9 +195,9 @@ class RewardModel:
         config = self.config
         folds, weights = spawn(self.seed, 2)
         generator = th.Generator().manual_seed(torch_seed(weights))
-        self._networks = SiteNetworks(config.members, config.embedding, config.hidden, generator)
+        self._networks = SiteNetworks(self.space, config.members, config.embedding, config.hidden, generator)
         self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
-        elements = _elements(index)
+        elements = self._elements(index)
         fold = self._folds(index, folds)
         self._train(elements, (energy - self._centre) / self._spread, fold, generator, progress)
         predicted = self._predict(elements)[fold, np.arange(len(index))]
@@ -199,13 +224,13 @@ class RewardModel:
 
         Args:
             index: (n,) compositions.
-            target_class: (n,) or one for all, 1..10.
+            target_class: (n,) or one for all, 1..k.
         """
         return np.asarray(self._probability(self._members(index), np.asarray(target_class)).mean(axis=0))
 
     def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float64]:
-        """(n,) eV/atom of (n, 4) atomic numbers; see `elpa_env.EnergyModel`."""
-        return self.energy(numbers_to_index(numbers))
+        """(n,) eV/atom of (n, S) atomic numbers; see `elpa_env.EnergyModel`."""
+        return self.energy(self.space.numbers_to_index(numbers))
 
     def reward(
         self,
@@ -221,19 +246,19 @@ class RewardModel:
         drawn less often, but drawn.
 
         Args:
-            numbers: (n, 4) atomic numbers.
+            numbers: (n, S) atomic numbers.
             energy: plays no part; the mean energy alone does not say how sure it is.
             energy_class: plays no part.
-            target_class: (n,) or one for all, 1..10.
+            target_class: (n,) or one for all, 1..k.
         """
         del energy, energy_class
-        p = self.class_probability(numbers_to_index(numbers), target_class)
+        p = self.class_probability(self.space.numbers_to_index(numbers), target_class)
         with np.errstate(divide="ignore"):
             return np.maximum(-1.0, 1 + self.config.sharpness * np.log(p))
 
     def _folds(self, index: NDArray[np.int64], seed: Seed) -> NDArray[np.int64]:
         """(n,) fold of every row; mirror images stay together."""
-        group = np.unique(np.minimum(index, swap_ab(index)), return_inverse=True)[1]
+        group = np.unique(self.space.index_to_compound(index), return_inverse=True)[1]
         order = np.random.default_rng(seed).permutation(group.max() + 1)
         return np.asarray(order[group] % self.config.members)
 
@@ -307,30 +332,33 @@ class RewardModel:
     ) -> NDArray[np.float64]:
         """Probability of classes around predicted energies; the arrays broadcast."""
         scale = self._scale(energy)
-        low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
-        above = np.where(target_class == N_CLASSES, 1.0, _t4_cdf((low + CLASS_WIDTH - energy) / scale))
-        below = np.where(target_class == 1, 0.0, _t4_cdf((low - energy) / scale))
+        low, high = (
+            np.array(limits).take(target_class - 1)
+            for limits in (self.space.targets.low, self.space.targets.high)
+        )
+        above, below = _t4_cdf((high - energy) / scale), _t4_cdf((low - energy) / scale)
         return np.asarray(np.maximum(above - below, 0.0))
 
     def _judge(self, predicted: NDArray[np.float64], rows: TrainingSet) -> dict[str, Any]:
         """What `fit` reports of predictions for rows that they were not fitted to."""
         error = np.abs(predicted - rows.energy)
-        p = self._probability(predicted[:, None], np.arange(1, N_CLASSES + 1))
+        n_classes = self.space.targets.n
+        p = self._probability(predicted[:, None], np.arange(1, n_classes + 1))
         true = rows.energy_class - 1
-        hit = np.arange(N_CLASSES) == true[:, None]
+        hit = np.arange(n_classes) == true[:, None]
         tenth = np.minimum((p * 10).astype(int), 9)
         return {
             "rows": len(rows),
             "mae": float(error.mean()),
             "rmse": float(np.sqrt((error**2).mean())),
             "mae_class": [
-                float(error[true == c].mean()) if (true == c).any() else None for c in range(N_CLASSES)
+                float(error[true == c].mean()) if (true == c).any() else None for c in range(n_classes)
             ],
-            "log_loss": float(-np.log(np.maximum(p[hit], 1e-12)).mean()),
+            "log_loss": float(-np.log(np.maximum(p[hit], 1e-12)).mean()) if hit.any() else None,
             "accuracy": float((p.argmax(axis=1) == true).mean()),
             "calibration": {
                 "all classes": _calibration(p, hit, tenth),
-                "class 1": _calibration(p[:, 0], hit[:, 0], tenth[:, 0]),
+                self.space.targets.title(1): _calibration(p[:, 0], hit[:, 0], tenth[:, 0]),
             },
         }
 
@@ -347,27 +375,27 @@ class RewardModel:
         if self._last is not None and np.array_equal(self._last[0], index):
             return self._last[1]
         starts = range(0, max(len(index), 1), CHUNK)
-        parts = [self._predict(_elements(index[start : start + CHUNK])) for start in starts]
+        parts = [self._predict(self._elements(index[start : start + CHUNK])) for start in starts]
         energies = np.concatenate(parts, axis=1)
         if len(index) <= CHUNK:
             self._last = index.copy(), energies
         return energies
 
+    def _elements(self, index: NDArray[np.int64]) -> Tensor:
+        """(n, S) elements on the sites."""
+        return th.as_tensor(self.space.index_to_elements(index), dtype=th.int64)
+
     @th.no_grad()
     def _predict(self, elements: Tensor) -> NDArray[np.float64]:
-        """(members, n) eV/atom of (n, 4) element numbers."""
+        """(members, n) eV/atom of (n, S) elements."""
         energies = self._networks(elements.expand(self.config.members, -1, -1))
         return np.asarray(energies.double().numpy() * self._spread + self._centre)
 
 
-def _elements(index: NDArray[np.int64]) -> Tensor:
-    """(n, 4) element numbers 0..38 on A, B, C, D."""
-    return th.as_tensor(index_to_elements(index), dtype=th.int64)
-
-
 def _t4_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cumulative distribution of Student's t with four degrees of freedom, in closed form."""
-    t = x / np.sqrt(4 + x * x)
+    with np.errstate(invalid="ignore", over="ignore"):
+        t = np.where(np.isinf(x), np.sign(x), x / np.sqrt(4 + x * x))
     return np.asarray(0.5 + t * (3 - t * t) / 4)
 
 

@@ -28,13 +28,13 @@ from agents.generators import preserved_generators
 from agents.sampling import sample_policy
 from agents.vec_env import OfflineEnv
 from elpa_env.backups import boltzmann, check_beta
-from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_path
 from elpa_env.plugins import import_attribute
 from elpa_env.rules import Masking, action_masks, check_masking, observe
 from elpa_env.sampler import Access, access_of
-from elpa_env.tree import digits_to_codes, policy_distribution, tabulate
+from elpa_env.space import ELPASOLITE_SPACE, Space
+from elpa_env.tree import Tree
 
 Mode = Literal["stochastic", "greedy", "boltzmann"]
 
@@ -42,7 +42,7 @@ DEFAULT_BETA: Final = 5.0
 
 
 class AgentSampler:
-    """Draws compositions from any trained SB3 or sb3-contrib agent for `Elpasolite-v0`.
+    """Draws compositions from any trained SB3 or sb3-contrib agent for this project's environments.
 
     An agent trained with `target_class=None` draws for every class, any other for its own alone.
 
@@ -57,6 +57,8 @@ class AgentSampler:
             "digits"; None for other agents.
         target_class: class that the agent was trained for, if it does not know its own as a
             `BoltzmannDQN` does.
+        space: of the compositions; by default that of the agent or of the environment it still holds, else
+            elpasolite's.
         name: what to call it; "dqn" or the name of its algorithm by default.
 
     Raises:
@@ -71,9 +73,12 @@ class AgentSampler:
         beta: float | None = None,
         masking: Masking | Literal["own"] | None = "own",
         target_class: int | None = None,
+        space: Space | None = None,
         name: str | None = None,
     ) -> None:
-        any_class = check_spaces(model)
+        self.space = _space_of(model) if space is None else space
+        self.exact = self.space.solvable
+        any_class = check_spaces(model, self.space)
         has_q = check_kind(model)
         self.mode: Mode = mode or ("boltzmann" if has_q else "stochastic")
         check_choice("mode", self.mode, get_args(Mode))
@@ -95,7 +100,9 @@ class AgentSampler:
         self.masking: Masking | None = None if chosen is None else check_masking(chosen)
         self.target_class = None if any_class else own or target_class
         if self.target_class is None and not any_class:
-            raise InputError("name the class that the agent was trained for: target_class 1..10")
+            raise InputError(
+                f"name the class that the agent was trained for: target_class 1..{self.space.targets.n}"
+            )
         self._logits = _logits_of(model, has_q)
 
     def save(self, path: str | Path) -> None:
@@ -120,6 +127,7 @@ class AgentSampler:
         beta: float | None = None,
         masking: Masking | Literal["own"] | None = "own",
         target_class: int | None = None,
+        space: Space | None = None,
         name: str | None = None,
     ) -> AgentSampler:
         """Read an agent that this project or SB3 saved.
@@ -135,6 +143,7 @@ class AgentSampler:
             beta: see there.
             masking: see there.
             target_class: see there.
+            space: see there; an agent that knows its own must be for this one.
             name: see there.
 
         Raises:
@@ -147,6 +156,8 @@ class AgentSampler:
             if algorithm not in (None, BoltzmannDQN.__name__):
                 raise InputError(f"{path} holds a {BoltzmannDQN.__name__}, not a {algorithm}")
             model = BoltzmannDQN.load(path, device=device)
+            if space is not None:
+                space.check_same(model.space, str(path))
         else:
             check_trust(path, trust)
             kind = _algorithm(algorithm or _guess_algorithm(path))
@@ -155,19 +166,24 @@ class AgentSampler:
                     model = kind.load(path, device=device, trust=True)
                 else:
                     model = kind.load(path, device=device)
-        return cls(model, mode=mode, beta=beta, masking=masking, target_class=target_class, name=name)
+            if space is not None and isinstance(model, BoltzmannDQN):
+                space.check_same(model.space, str(path))
+        how: dict[str, Any] = {"mode": mode, "beta": beta, "masking": masking, "target_class": target_class}
+        return cls(model, space=space, name=name, **how)
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
-        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
+        """Draw (n, 2 S) digits; see `elpa_env.Sampler`."""
         self.check_class(target_class)
         return sample_policy(
-            lambda digits: self.probabilities(digits, target_class=target_class), n, seed=seed
+            self.space, lambda digits: self.probabilities(digits, target_class=target_class), n, seed=seed
         )
 
     def distribution(self, target_class: int) -> NDArray[np.float64]:
-        """(39^4,) probability of every composition, exactly; see `elpa_env.ExactSampler`."""
+        """(n_table,) probability of every composition, exactly; see `elpa_env.ExactSampler`."""
         self.check_class(target_class)
-        return policy_distribution(lambda _, digits: self.probabilities(digits, target_class=target_class))
+        return self.space.tree.policy_distribution(
+            lambda _, digits: self.probabilities(digits, target_class=target_class)
+        )
 
     def sweep(self, target_class: int, betas: Iterable[float]) -> Iterator[NDArray[np.float64]]:
         """Exact distributions at several β for little more than the price of one.
@@ -175,20 +191,21 @@ class AgentSampler:
         The Q-values of all states are computed once, when the first distribution is asked for.
 
         Args:
-            target_class: 1..10.
+            target_class: 1..k.
             betas: values of β, each at least 0; inf = greedy.
 
         Yields:
-            (39^4,) what `distribution` would give at each β, in their order.
+            (n_table,) what `distribution` would give at each β, in their order.
 
         Raises:
             InputError: an agent without Q-values or for another class, or a β below 0.
         """
         self.check_sweep(target_class)
-        levels = tabulate(lambda _, digits: self._scores(digits, target_class))
+        tree = self.space.tree
+        levels = tree.tabulate(lambda _, digits: self._scores(digits, target_class))
         for beta in betas:
-            policy = functools.partial(_boltzmann_level, levels, check_beta(beta))
-            yield policy_distribution(policy)
+            policy = functools.partial(_boltzmann_level, tree, levels, check_beta(beta))
+            yield tree.policy_distribution(policy)
 
     def check_sweep(self, target_class: int) -> None:
         """Raise InputError if there is no β to vary, or the agent was trained for another class."""
@@ -201,7 +218,7 @@ class AgentSampler:
 
     def check_class(self, target_class: int) -> None:
         """Raise InputError if the agent was trained for another class."""
-        check_target_class(target_class)
+        target_class = self.space.targets.check(target_class)
         if self.target_class not in (None, target_class):
             raise InputError(
                 f"this agent was trained for class {self.target_class}, not {target_class}: "
@@ -209,28 +226,28 @@ class AgentSampler:
             )
 
     def probabilities(self, digits: NDArray[np.int8], *, target_class: int) -> NDArray[np.float64]:
-        """(m, 8) action probabilities of (m, 8) unfinished states."""
+        """(m, n_actions) action probabilities of (m, 2 S) unfinished states."""
         beta = {"stochastic": 1.0, "greedy": np.inf, "boltzmann": self.beta}[self.mode]
         return boltzmann(self._scores(digits, target_class).astype(np.float64), beta)
 
     def _scores(self, digits: NDArray[np.int8], target_class: int) -> NDArray[np.float32]:
-        """(m, 8) Q-values or logarithms of probabilities, -inf where an action is closed."""
+        """(m, n_actions) Q-values or logarithms of probabilities, -inf where an action is closed."""
         observation = observe(
-            np.ascontiguousarray(digits), target_class if self.target_class is None else None
+            self.space, np.ascontiguousarray(digits), target_class if self.target_class is None else None
         )
         with th.no_grad():
             batch = th.as_tensor(observation, device=self.model.device)
             scores: NDArray[np.float32] = self._logits(batch).cpu().numpy()
         if self.masking is not None:
-            scores = np.where(action_masks(digits, self.masking), scores, np.float32(-np.inf))
+            scores = np.where(action_masks(self.space, digits, self.masking), scores, np.float32(-np.inf))
         return scores
 
 
 def _boltzmann_level(
-    levels: Sequence[NDArray[np.float32]], beta: float, step: int, digits: NDArray[np.int8]
+    tree: Tree, levels: Sequence[NDArray[np.float32]], beta: float, step: int, digits: NDArray[np.int8]
 ) -> NDArray[np.float64]:
-    """(m, 8) probabilities of states at a step from the Q-values of all."""
-    return boltzmann(levels[step][digits_to_codes(step, digits)].astype(np.float64), beta)
+    """(m, n_actions) probabilities of states at a step from the Q-values of all."""
+    return boltzmann(levels[step][tree.digits_to_codes(step, digits)].astype(np.float64), beta)
 
 
 def _masking_of(model: BaseAlgorithm) -> Masking:
@@ -241,8 +258,17 @@ def _masking_of(model: BaseAlgorithm) -> Masking:
     return "digits"
 
 
-def check_spaces(model: BaseAlgorithm) -> bool:
-    """Find out whether an agent was made for `Elpasolite-v0`.
+def _space_of(model: BaseAlgorithm) -> Space:
+    """The space that an agent, or the environment that it still holds, is for; elpasolite's otherwise."""
+    space = getattr(model, "space", None)
+    env = model.get_env()
+    if not isinstance(space, Space) and env is not None and env.has_attr("settings"):
+        space = getattr(env.get_attr("settings")[0], "space", None)
+    return space if isinstance(space, Space) else ELPASOLITE_SPACE
+
+
+def check_spaces(model: BaseAlgorithm, space: Space) -> bool:
+    """Find out whether an agent was made for the environment of a space.
 
     Returns:
         Whether its observation names the class of the episode.
@@ -251,12 +277,13 @@ def check_spaces(model: BaseAlgorithm) -> bool:
         InputError: its observations or actions are not those of the environment.
     """
     for any_class in (False, True):
-        env = OfflineEnv(any_class=any_class)
+        env = OfflineEnv(space, any_class=any_class)
         if model.observation_space == env.observation_space and model.action_space == env.action_space:
             return any_class
-    ours = OfflineEnv()
+    ours = OfflineEnv(space)
     raise InputError(
-        f"the agent must be trained on Elpasolite-v0, with {ours.observation_space} and {ours.action_space}, "
+        f"the agent must be trained on the environment of {space.name}, with {ours.observation_space} and "
+        f"{ours.action_space}, "
         f"got one for {model.observation_space} and {model.action_space}"
     )
 
@@ -280,7 +307,7 @@ def check_kind(model: BaseAlgorithm) -> bool:
 
 
 def _logits_of(model: BaseAlgorithm, has_q: bool) -> Callable[[th.Tensor], th.Tensor]:
-    """(m, 8) Q-values, or logarithms of the policy's probabilities, of a batch of observations."""
+    """(m, n_actions) Q-values, or logarithms of the policy's probabilities, of a batch of observations."""
     policy: Any = model.policy
     policy.set_training_mode(False)
     if not has_q:

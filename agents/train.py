@@ -11,28 +11,29 @@ import torch as th
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 
-from agents.buffers import MixedReplayBuffer, check_step_weights
+from agents.buffers import MixedReplayBuffer, fit_step_weights
 from agents.callbacks import ReportProgress
 from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
 from agents.policies import Activation, BoundedQPolicy, DigitEncoder, ElementEmbedding, Encoding
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.schedules import CosineSchedule
-from agents.vec_env import ElpasoliteVecEnv, OfflineEnv, make_vec_env
+from agents.vec_env import CompositionVecEnv, OfflineEnv, make_vec_env
+from elpa_env import catalogue
 from elpa_env.backups import Backup
 from elpa_env.errors import InputError, at_least, check_choice, in_range
-from elpa_env.landscape import EnergyModel, Landscape, load_landscape
 from elpa_env.rules import Masking, Reward
-from elpa_env.sampler import Access, Preset, Progress, chosen_by
+from elpa_env.sampler import FEWER, Access, Preset, Progress, chosen_by
 from elpa_env.seeds import small_seed, spawn
-from elpa_env.space import N_STEPS
+from elpa_env.space import ELPASOLITE_SPACE, Space
+from elpa_env.table import EnergyModel, Table
 from elpa_env.training import TrainingSet
 
 Source = Literal["offline", "model", "oracle"]
 """Where experience comes from.
 
 "offline": the episodes of the training set alone, as in the paper; no environment, no energy is ever asked.
-"model": the agent acts in `Elpasolite-v0` against a `RewardModel` of the training set. "oracle": it acts
+"model": the agent acts in the environment against a `RewardModel` of the training set. "oracle": it acts
 against the landscape itself. An oracle learns what it is later judged by, so it is no competitor of agents
 that see a training set alone but shows what the algorithm makes of perfect energies.
 """
@@ -58,7 +59,7 @@ class DQNConfig:
         activation: of hidden layers, "leaky-relu" or "silu".
         layer_norm: whether hidden layers are normalised.
         n_updates: network updates.
-        batch_size: transitions an update; offline in whole episodes of eight.
+        batch_size: transitions an update; offline in whole episodes.
         learning_rate: AdamW's at the start.
         schedule: along which the learning rate falls, "linear" or "cosine".
         final_learning_rate: share of the learning rate that it falls to.
@@ -69,7 +70,8 @@ class DQNConfig:
         buffer_episodes: episodes of every environment that the replay buffer holds.
         exploration: share of actions drawn from all open ones alike, instead of by β.
         replay_share: share of every batch from the episodes of the training set.
-        step_weights: of the steps in the rest of a batch, see `MixedReplayBuffer`.
+        step_weights: of the last steps in the rest of a batch, see `MixedReplayBuffer` and
+            `fit_step_weights`.
         reward_model: hyperparameters of the reward model.
 
     Raises:
@@ -111,7 +113,8 @@ class DQNConfig:
             check_choice("encoding", self.encoding, choices)
         if len(self.hidden) < 1 + (self.encoding == "embedding") or min(self.hidden) < 1:
             raise InputError(f"hidden must name layers with nodes, two for an embedding, got {self.hidden}")
-        check_step_weights(self.step_weights)
+        if not self.step_weights or not all(math.isfinite(w) and w > 0 for w in self.step_weights):
+            raise InputError(f"step_weights must be positive numbers, got {self.step_weights}")
 
     def rate(self) -> LinearSchedule | CosineSchedule:
         """The learning rate over training, for SB3."""
@@ -120,15 +123,15 @@ class DQNConfig:
             return LinearSchedule(self.learning_rate, end, 1.0)
         return CosineSchedule(self.learning_rate, end)
 
-    def policy_kwargs(self) -> dict[str, Any]:
-        """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`."""
+    def policy_kwargs(self, space: Space = ELPASOLITE_SPACE) -> dict[str, Any]:
+        """For the `policy_kwargs` of an SB3 agent with `BoundedQPolicy`, in a space."""
         layers = list(self.hidden)
         extractor: type[BaseFeaturesExtractor] = FlattenExtractor
         arguments: dict[str, Any] = {}
         if self.encoding == "embedding":
-            extractor, arguments = ElementEmbedding, {"features_dim": layers.pop(0)}
+            extractor, arguments = ElementEmbedding, {"features_dim": layers.pop(0), "space": space}
         elif self.encoding is not None:
-            extractor, arguments = DigitEncoder, {"encoding": self.encoding}
+            extractor, arguments = DigitEncoder, {"encoding": self.encoding, "space": space}
         return {
             "net_arch": layers,
             "bounded": self.bounded,
@@ -149,7 +152,7 @@ class Variant:
         title: what tables call it.
         source: where its experience comes from.
         presets: its hyperparameters by preset.
-        any_class: whether one agent serves all ten classes.
+        any_class: whether one agent serves all classes.
     """
 
     title: str
@@ -210,16 +213,26 @@ _ORACLE: Final = replace(
 
 
 def _offline(title: str, config: DQNConfig, **more: Preset) -> Variant:
-    quick = replace(config, n_updates=2_000)
-    return Variant(
-        title, "offline", {"quick": Preset(quick, _TRIED), "default": Preset(config, _TRIED), **more}
-    )
+    few = replace(config, n_updates=2_000)
+    presets = {"quick": Preset(few, _TRIED), "small": Preset(few, FEWER), "default": Preset(config, _TRIED)}
+    return Variant(title, "offline", {**presets, **more})
 
 
 def _acting(title: str, source: Source, config: DQNConfig, *, any_class: bool = False) -> Variant:
     reward_model = replace(config.reward_model, n_updates=config.reward_model.n_updates // 2)
     quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
-    presets = {"quick": Preset(quick, _TRIED_ACTING), "default": Preset(config, _TRIED_ACTING)}
+    small = replace(
+        config,
+        n_updates=min(config.n_updates, 1_000),
+        n_envs=128,
+        batch_size=500,
+        reward_model=replace(config.reward_model, n_updates=600),
+    )
+    presets = {
+        "quick": Preset(quick, _TRIED_ACTING),
+        "small": Preset(small, FEWER),
+        "default": Preset(config, _TRIED_ACTING),
+    }
     return Variant(title, source, presets, any_class)
 
 
@@ -293,6 +306,7 @@ def train_dqn(
     *,
     training_set: TrainingSet | None = None,
     source: Source | EnergyModel = "offline",
+    space: Space | None = None,
     reward: Reward | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -306,11 +320,12 @@ def train_dqn(
     Args:
         config: hyperparameters; by default those of `VARIANTS` for the source: "dqn" offline,
             "dqn-soft-oracle" against a landscape, else "dqn-soft-model".
-        target_class: 1..10; None for one agent for all ten classes.
+        target_class: 1..k; None for one agent for all classes.
         training_set: of the episodes, and of the reward model. Without one, which the sources "oracle" and an
             energy model allow, nothing is replayed but what the agent met.
         source: see `Source`; or an energy model that is asked about every composition that the agent
-            completes: one's own, a `Landscape`, or a `RewardModel`.
+            completes: one's own, a `Table` such as the landscape, or a `RewardModel`.
+        space: of the compositions; by default that of training set, energy model or elpasolite.
         reward: of every finished episode; by default a reward model's own, else eq. 12.
         seed: of everything random.
         device: a torch device, for the agent.
@@ -326,15 +341,16 @@ def train_dqn(
     if training_set is None and source in ("offline", "model"):
         raise InputError(f"source {source} learns from a training set: pass training_set")
     config = config or _default(source)
+    space = _space(space, training_set, source)
     agent_seed, model_seed = spawn(seed, 2)
-    steps = _steps(config, source)
+    steps = _steps(config, source, space)
     first = config.reward_model.n_updates if source == "model" else 0
 
     def ahead(done: int) -> None:
         if progress:
             progress(done, first + steps)
 
-    energy_model = _energy_model(source)
+    energy_model = _energy_model(source, space)
     if source == "model":
         assert training_set is not None
         energy_model = RewardModel(config.reward_model, seed=model_seed)
@@ -342,8 +358,8 @@ def train_dqn(
     with preserved_generators():
         env = None
         if energy_model is not None:
-            env = _environment(energy_model, target_class, config, reward)
-        model = _agent(config, target_class, env, training_set, reward, small_seed(agent_seed), device)
+            env = _environment(space, energy_model, target_class, config, reward)
+        model = _agent(space, config, target_class, env, training_set, reward, small_seed(agent_seed), device)
         model.tensorboard_log = tensorboard_log
         callback = ReportProgress(lambda done, _: ahead(first + done), steps) if progress else None
         model.learn(steps * model.n_envs, callback, log_interval=max(model.n_envs, 100))
@@ -354,38 +370,56 @@ def train_dqn(
 
 def _default(source: Source | EnergyModel) -> DQNConfig:
     """The hyperparameters that ship for a source."""
-    if isinstance(source, Landscape):
+    if isinstance(source, Table):
         source = "oracle"
     name = _DEFAULT_OF.get(source if isinstance(source, str) else "model", "dqn-soft-model")
     config: DQNConfig = VARIANTS[name].presets["default"].config
     return config
 
 
-def _energy_model(source: Source | EnergyModel) -> EnergyModel | None:
+def _space(space: Space | None, training_set: TrainingSet | None, source: Source | EnergyModel) -> Space:
+    """The space that all arguments agree on.
+
+    Raises:
+        InputError: they do not.
+    """
+    named = {"space": space, "the training set": None if training_set is None else training_set.space}
+    if isinstance(source, Table | RewardModel):
+        named["the energy model"] = source.space
+    given = {what: one for what, one in named.items() if one is not None}
+    chosen = next(iter(given.values()), ELPASOLITE_SPACE)
+    for what, one in given.items():
+        chosen.check_same(one, what)
+    return chosen
+
+
+def _energy_model(source: Source | EnergyModel, space: Space) -> EnergyModel | None:
     """What is asked for energies; None where nothing is, or where a reward model is yet to be fitted."""
     if source == "oracle":
-        return load_landscape()
+        return catalogue.reference(space)
     return None if isinstance(source, str) else source
 
 
-def _steps(config: DQNConfig, source: Source | EnergyModel) -> int:
+def _steps(config: DQNConfig, source: Source | EnergyModel, space: Space) -> int:
     """Steps to make: one an update; where the agent acts in whole episodes, those of the warm-up first."""
     if source == "offline":
         return config.n_updates
-    return WARM_UP * N_STEPS + -(-config.n_updates // N_STEPS) * N_STEPS
+    return (WARM_UP + -(-config.n_updates // space.n_steps)) * space.n_steps
 
 
 def _environment(
+    space: Space,
     energy_model: EnergyModel,
     target_class: int | None,
     config: DQNConfig,
     reward: Reward | None,
-) -> ElpasoliteVecEnv:
+) -> CompositionVecEnv:
     """The environments that the agent acts in; it seeds them."""
     if reward is None and isinstance(energy_model, RewardModel):
         reward = energy_model.reward
     return make_vec_env(
         config.n_envs,
+        space=space,
         target_class=target_class,
         energy_model=energy_model,
         reward=reward,
@@ -394,30 +428,32 @@ def _environment(
 
 
 def _agent(
+    space: Space,
     config: DQNConfig,
     target_class: int | None,
-    env: ElpasoliteVecEnv | None,
+    env: CompositionVecEnv | None,
     training_set: TrainingSet | None,
     reward: Reward | None,
     seed: int,
     device: str,
 ) -> BoltzmannDQN:
     """The untrained agent; one that acts does so for whole episodes, then makes as many updates as steps."""
-    replay: dict[str, Any] = {"step_weights": tuple(config.step_weights)}
+    n_steps = space.n_steps
+    replay: dict[str, Any] = {"step_weights": fit_step_weights(config.step_weights, space), "space": space}
     known: dict[str, Any] = {"training_set": training_set, "target_class": target_class, "reward": reward}
     if training_set is not None and config.replay_share:
         known["share"] = config.replay_share
     n_envs = 1 if env is None else config.n_envs
     model = BoltzmannDQN(
         BoundedQPolicy,
-        OfflineEnv(any_class=target_class is None) if env is None else env,
+        OfflineEnv(space, any_class=target_class is None) if env is None else env,
         config.rate(),
-        buffer_size=1 if env is None else config.buffer_episodes * N_STEPS * n_envs,
-        learning_starts=WARM_UP * N_STEPS * n_envs,
+        buffer_size=1 if env is None else config.buffer_episodes * n_steps * n_envs,
+        learning_starts=WARM_UP * n_steps * n_envs,
         batch_size=config.batch_size,
         gamma=config.gamma,
-        train_freq=N_STEPS,
-        gradient_steps=N_STEPS,
+        train_freq=n_steps,
+        gradient_steps=n_steps,
         replay_buffer_class=None if env is None else MixedReplayBuffer,
         replay_buffer_kwargs=None if env is None else replay | (known if "share" in known else {}),
         target_update_interval=config.target_update_interval * n_envs,
@@ -428,8 +464,9 @@ def _agent(
         conservative=config.conservative,
         masking=config.masking,
         target_class=target_class,
+        space=space,
         ema_decay=config.ema_decay,
-        policy_kwargs=config.policy_kwargs(),
+        policy_kwargs=config.policy_kwargs(space),
         seed=seed,
         device=device,
     )
@@ -455,18 +492,18 @@ def _access(
         kind: Literal["offline", "model-based", "oracle", "unknown"] = "offline"
         queries = 0
     else:
-        assert isinstance(model.env, ElpasoliteVecEnv)
+        assert isinstance(model.env, CompositionVecEnv)
         queries = model.env.env.n_queries
         labels = labels if config.replay_share else 0
-        kind = "oracle" if isinstance(energy_model, Landscape) else "unknown"
+        kind = "oracle" if isinstance(energy_model, Table) else "unknown"
     if isinstance(energy_model, RewardModel) and energy_model.trained_on is not None:
         kind, labels = "model-based", max(labels, int(energy_model.trained_on["labels"]))
     return Access(
         "unknown" if reward is not None else kind,
         labels=labels,
-        model_queries=0 if isinstance(energy_model, Landscape) else queries,
-        landscape_queries=queries if isinstance(energy_model, Landscape) else 0,
-        chosen_by=chosen_by(config, presets),
+        model_queries=0 if isinstance(energy_model, Table) else queries,
+        landscape_queries=queries if isinstance(energy_model, Table) else 0,
+        chosen_by=chosen_by(config, presets, model.space),
     )
 
 

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from elpa_env.classes import N_CLASSES
+from elpa_env.env import observation_space
 from elpa_env.errors import InputError
-from elpa_env.rules import N_ACTIONS, describe
-from elpa_env.space import N_STEPS
-from elpa_env.vector import ElpasoliteVectorEnv, Endings
+from elpa_env.rules import describe
+from elpa_env.space import ELPASOLITE_SPACE, Space
+from elpa_env.vector import CompositionVectorEnv, ElpasoliteVectorEnv, Endings
 
 
-class ElpasoliteVecEnv(VecEnv):
-    """SB3's view of `ElpasoliteVectorEnv`.
+class CompositionVecEnv(VecEnv):
+    """SB3's view of `CompositionVectorEnv`.
 
     `infos[i]` holds `action_mask` and `TimeLimit.truncated`; when episode i ends also
-    `terminal_observation`, what `ElpasoliteEnv` adds at the end of an episode, and `episode` with reward,
+    `terminal_observation`, what `CompositionEnv` adds at the end of an episode, and `episode` with reward,
     length and time as SB3's Monitor writes it. The mask then belongs to the episode that ended; that of the
     new one is in `reset_infos[i]` and in `env_method("action_masks")`.
 
@@ -36,7 +36,7 @@ class ElpasoliteVecEnv(VecEnv):
         InputError: another autoreset mode.
     """
 
-    def __init__(self, env: ElpasoliteVectorEnv) -> None:
+    def __init__(self, env: CompositionVectorEnv) -> None:
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise InputError(f"autoreset_mode must be SameStep, got {env.autoreset_mode.value}")
         self.env = env
@@ -157,16 +157,16 @@ class ElpasoliteVecEnv(VecEnv):
 
 
 class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
-    """The spaces of `Elpasolite-v0` and nothing else: what an agent that learns offline gets.
+    """The spaces of an environment and nothing else: what an agent that learns offline gets.
 
     Args:
+        space: of the compositions.
         any_class: whether the observation names the class of the episode.
     """
 
-    def __init__(self, *, any_class: bool = False) -> None:
-        width = N_STEPS + N_CLASSES * any_class
-        self.observation_space = spaces.Box(-1.0, 1.0, (width,), np.float32)
-        self.action_space = spaces.Discrete(N_ACTIONS)
+    def __init__(self, space: Space = ELPASOLITE_SPACE, *, any_class: bool = False) -> None:
+        self.observation_space = observation_space(space, any_class=any_class)
+        self.action_space = spaces.Discrete(space.n_actions)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -184,20 +184,32 @@ class OfflineEnv(gym.Env[NDArray[np.float32], np.int64]):
         raise InputError("this agent has no environment: pass one, or call set_episodes(training_set) first")
 
 
-def make_vec_env(n_envs: int = 1, *, seed: int | None = None, **kwargs: Any) -> ElpasoliteVecEnv:
+def make_vec_env(
+    n_envs: int = 1, *, space: Space | None = None, seed: int | None = None, **kwargs: Any
+) -> CompositionVecEnv:
     """The environment for any Stable-Baselines3 agent, `n_envs` of them in one batch.
 
     Args:
         n_envs: environments.
+        space: of the compositions; by default those of `Elpasolite-v0`. Of any other, or with a `prototype`,
+            the environment is `Composition-v0`.
         seed: of the first; the others get the numbers that follow.
-        **kwargs: arguments of `Elpasolite-v0`; episodes always restart in the step that ends them.
+        **kwargs: arguments of the environment; episodes always restart in the step that ends them.
 
     Raises:
         InputError: an argument that cannot be used.
     """
-    env = ElpasoliteVecEnv(
-        ElpasoliteVectorEnv(n_envs, **{"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs})
-    )
+    kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
+    env: CompositionVectorEnv
+    if space is None and "prototype" not in kwargs:
+        env = ElpasoliteVectorEnv(n_envs, **kwargs)
+    else:
+        if "target_class" in kwargs:
+            kwargs["target"] = kwargs.pop("target_class")
+        if space is not None:
+            kwargs["prototype"] = space
+        env = CompositionVectorEnv(n_envs, **kwargs)
+    adapted = CompositionVecEnv(env)
     if seed is not None:
-        env.seed(seed)
-    return env
+        adapted.seed(seed)
+    return adapted

@@ -23,12 +23,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import elpa_env
 from agents import make_vec_env
-from elpa_env.states import N_ACTIONS, WIDTHS
-from elpa_env.tree import leaf_rewards
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 N_VECTOR = 4096
 N_SB3 = 256
 REPEATS = 15
+WIDTHS, N_ACTIONS = space.states.widths, space.n_actions
 N_STEPS = len(WIDTHS)
 
 
@@ -202,7 +202,7 @@ def vector_rows() -> None:
     steps = 20 * (N_STEPS + 1)
     with_resets = legal_actions(steps, N_VECTOR, cycle=N_STEPS + 1)
     same_step = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
-    rewards = leaf_rewards(1).astype(np.int8)
+    rewards = space.tree.leaf_rewards(1, elpa_env.load_landscape()).astype(np.int8)
     legal, anything = legal_actions(steps, N_VECTOR), any_actions(steps, N_VECTOR)
     cartpole, *ours = in_turn(
         vector(gym.make_vec("CartPole-v1", N_VECTOR, vectorization_mode="vector_entry_point"), anything % 2),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.space import DIGIT_LIMITS, digits_to_index, index_to_formula
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.judge import load_judge
 from eval.samples_csv import read_samples
 from eval.scoring import CHUNK, Tally, count_chunks, score_tally
@@ -23,8 +23,8 @@ N_CSV = 1_000_000
 def chunks(n: int) -> Iterator[NDArray[np.int8]]:
     rng = np.random.default_rng(0)
     for start in range(0, n, CHUNK):
-        size = (min(CHUNK, n - start), len(DIGIT_LIMITS))
-        yield rng.integers(1, DIGIT_LIMITS + 1, size, dtype=np.int8)
+        size = (min(CHUNK, n - start), len(space.digit_limits))
+        yield rng.integers(1, space.digit_limits + 1, size, dtype=np.int8)
 
 
 def peak() -> float:
@@ -44,12 +44,12 @@ def main() -> None:
         f"arrays: {N:,} candidates ({score.n_valid:,} valid) scored in {seconds:.1f} s, peak {peak():.2f} GiB"
     )
     with tempfile.TemporaryDirectory() as folder:
-        index = digits_to_index(np.concatenate(stream[:4]))
+        index = space.digits_to_index(np.concatenate(stream[:4]))
         path = Path(folder) / "samples.csv"
-        formulas = index_to_formula(index[index >= 0][:N_CSV])
+        formulas = space.index_to_formula(index[index >= 0][:N_CSV])
         path.write_text("\n".join(["formula", *formulas]) + "\n")
         started = time.perf_counter()
-        score_tally(count_chunks(read_samples(path)), judge=judge, target_class=5)
+        score_tally(count_chunks(read_samples(path))[0], judge=judge, target_class=5)
         seconds = time.perf_counter() - started
         print(f"CSV: {len(formulas):,} formulas scored in {seconds:.1f} s, peak {peak():.2f} GiB")
 

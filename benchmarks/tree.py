@@ -20,7 +20,7 @@ import torch as th
 from stable_baselines3 import PPO
 
 from agents import AgentSampler, BoltzmannDQN, BoundedQPolicy, make_vec_env
-from elpa_env import tree
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.exact import count_distribution, exact_score
 from eval.judge import load_judge
 from eval.scoring import score_tally
@@ -77,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)
     judge = load_judge()
-    tree.leaf_index()
+    _ = space.tree.leaf_index  # made once
     print("| what | seconds | processor seconds | target | verdict | peak memory / GiB |")
     print("| --- | --- | --- | --- | --- | --- |")
     small = q_agent(BoundedQPolicy, [256] * 3)
@@ -94,7 +94,7 @@ def main() -> None:
     row(f"frontier of {len(BETAS)} betas, 3 x 256, layer normalisation", *seconds)
 
     def draw() -> None:
-        tally, _ = count_distribution(distribution, N_DRAWS, seed=0, keep=N_KEPT)
+        tally, _ = count_distribution(space, distribution, N_DRAWS, seed=0, keep=N_KEPT)
         score_tally(tally, judge=judge, target_class=TARGET_CLASS)
 
     _, *seconds = timed(draw, arguments.repeats)

@@ -63,6 +63,11 @@ class CsvRows:
         self._width = len(header[0])
         self._header = [name.strip() for name in header[0]]
 
+    @property
+    def header(self) -> list[str]:
+        """Names of all columns."""
+        return list(self._header)
+
     def places(self, *choices: Sequence[str]) -> Places:
         """Where the columns of the first choice stand that is there as a whole.
 

@@ -1,4 +1,4 @@
-"""Finding, fetching and safely reading the DFT energies of Faber et al. 2016, and tables like it.
+"""Finding, fetching and safely reading the DFT energies of Faber et al. 2016, and tables of other spaces.
 
 The table is not part of the package. It is published as a Python 2 pickle, and a pickle can run code:
 that one file is known by its hash, and no other is ever unpickled. Everything else is read from CSV.
@@ -11,7 +11,8 @@ import os
 import pickle
 import threading
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from elpa_env.csv_rows import CsvRows
 from elpa_env.errors import InputError, printable
 from elpa_env.files import read_bytes, sha256, write_bytes
-from elpa_env.space import numbers_to_index
+from elpa_env.space import ELPASOLITE_SPACE, Space
 
 DATA_DIR_VARIABLE: Final = "ELPA_DATA_DIR"
 PICKLE: Final = "train_set.pkl"
@@ -40,21 +41,24 @@ MAX_SECONDS: Final = 120.0
 """For a download as a whole."""
 DFT_NAME: Final = "DFT (Faber et al. 2016)"
 CSV_COLUMNS: Final = ("Z_A", "Z_B", "Z_C", "Z_D", "formation_energy_eV_per_atom")
+FORMULA_COLUMN: Final = "formula"
 MAX_BYTES: Final = 1 << 28
 MAX_ENERGY: Final = 25.0
 """eV/atom; what is larger is in other units."""
 _ATOMS: Final = 10
+_IN_WORDS: Final = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight"}
 _CHUNK: Final = 1 << 16
 _ADVICE: Final = f"run `elpa data fetch`, or set {DATA_DIR_VARIABLE} to a folder that holds {PICKLE}"
 
 
 @dataclass(frozen=True, eq=False)
-class EnergyTable:
-    """Rows as read: `numbers` (n, 4) int16, `energy` (n,) float64 in eV/atom, and a name."""
+class Rows:
+    """Rows as read: `numbers` (n, S) int16, `energy` (n,) float64, further columns by name, and a name."""
 
     numbers: NDArray[np.int16]
     energy: NDArray[np.float64]
     name: str
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def cache_dir() -> Path:
@@ -64,7 +68,7 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("elpa"))
 
 
-def read_dft() -> EnergyTable:
+def read_dft() -> Rows:
     """The DFT table, from the folder that ``ELPA_DATA_DIR`` names, else from the user's cache.
 
     Raises:
@@ -78,12 +82,21 @@ def read_dft() -> EnergyTable:
     return _parse(found, _verified(found))
 
 
-def read_path(path: Path) -> EnergyTable:
-    """A training table from a .csv file, the published pickle, or a folder that holds the DFT table.
+def read_path(path: Path, space: Space = ELPASOLITE_SPACE) -> Rows:
+    """A training table from a .csv file; of elpasolite also the published pickle, or a folder that holds it.
+
+    A .csv file has the atomic numbers on the sites in columns such as ``Z_A``, or a column ``formula``, and
+    the quantity of the space's targets in a column of that name or ``energy``. Of elpasolite it has
+    `CSV_COLUMNS`.
 
     Raises:
         InputError: it is missing or not of the expected form.
     """
+    if space.prototype != ELPASOLITE_SPACE.prototype:
+        if path.suffix != ".csv":
+            raise InputError(f"cannot read {path}: energies of {space.name} are a .csv file")
+        numbers, columns = _read_csv(path, _bytes(path), space)
+        return Rows(numbers, columns[space.targets.quantity], printable(path.name), columns)
     if os.path.isdir(path):
         found = _find_in(path)
         return _parse(found, _verified(found))
@@ -187,13 +200,13 @@ def _verified(path: Path) -> bytes:
     return data
 
 
-def _parse(path: Path, data: bytes) -> EnergyTable:
+def _parse(path: Path, data: bytes) -> Rows:
     """The rows of a file; the published pickle is known by its hash, everything else is read as text."""
     digest = sha256(data)
     if digest == DFT_FILES[PICKLE]:
         # these very bytes are known, and so is what they do when they are unpickled
         content = pickle.loads(data, encoding="latin1")
-        return EnergyTable(content["ANs"].astype(np.int16), content["FEs"] / _ATOMS, DFT_NAME)
+        return Rows(content["ANs"].astype(np.int16), content["FEs"] / _ATOMS, DFT_NAME)
     if path.suffix == ".pkl":
         raise InputError(
             f"{path} is refused: it is not the published table, and to unpickle it could run code. "
@@ -201,42 +214,103 @@ def _parse(path: Path, data: bytes) -> EnergyTable:
         )
     if path.suffix != ".csv":
         raise InputError(f"cannot read {path}: a training table is a .csv file, or the published {PICKLE}")
-    numbers, energy = _read_csv(path, data)
-    return EnergyTable(numbers, energy, DFT_NAME if digest in DFT_FILES.values() else printable(path.name))
+    numbers, columns = _read_csv(path, data, ELPASOLITE_SPACE)
+    name = DFT_NAME if digest in DFT_FILES.values() else printable(path.name)
+    return Rows(numbers, columns[ELPASOLITE_SPACE.targets.quantity], name)
 
 
-def _read_csv(path: Path, data: bytes) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """(n, 4) atomic numbers and (n,) energies in eV/atom of rows that are all compositions."""
+def number_columns(space: Space) -> tuple[str, ...]:
+    """Names of the columns with the atomic numbers on the sites: ``Z_A``."""
+    return tuple(f"Z_{site}" for site in space.sites)
+
+
+def _choices(space: Space, path: Path, header: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The columns that name a composition, and those with values: name of the quantity, and in the header."""
+    sites = list(number_columns(space))
+    if space.prototype == ELPASOLITE_SPACE.prototype:
+        return sites, {space.targets.quantity: CSV_COLUMNS[-1]}
+    if not set(sites) <= set(header) and FORMULA_COLUMN in header:
+        sites = [FORMULA_COLUMN]
+    quantity = space.targets.quantity
+    column = next((name for name in (quantity, "energy") if name in header), quantity)
+    known = {*sites, *number_columns(space), FORMULA_COLUMN, column}
+    return sites, {quantity: column} | {name: name for name in header if name and name not in known}
+
+
+def _read_csv(
+    path: Path, data: bytes, space: Space
+) -> tuple[NDArray[np.int16], dict[str, NDArray[np.float64]]]:
+    """(n, S) atomic numbers and (n,) values by column, of rows that are all compositions.
+
+    A further column that does not hold a number in every row is left out.
+    """
     table = CsvRows(io.BytesIO(data), path)
-    places = table.places(CSV_COLUMNS)
+    keys, values = _choices(space, path, table.header)
+    places = table.places([*keys, *values.values()])
+    numbers: list[NDArray[np.int64]] = []
     parts: list[NDArray[np.float64]] = []
     for fields, lines in table.columns(places, _CHUNK, skip_blank=True):
-        values = np.array([_number(field) for field in fields]).reshape(-1, len(places))
-        problem = _problem(values)
+        rows = [fields[start : start + len(places)] for start in range(0, len(fields), len(places))]
+        found = _numbers(rows, keys, space)
+        cells = np.array([[_number(text) for text in row[len(keys) :]] for row in rows])
+        problem = _problem(rows, found, cells[:, 0], keys, space)
         if problem is not None:
             row, reason = problem
             raise InputError(f"{path}, line {lines[row]}: {reason}")
-        parts.append(values)
-    values = np.concatenate(parts) if parts else np.zeros((0, len(CSV_COLUMNS)))
-    if len(values) == 0:
+        numbers.append(found)
+        parts.append(cells)
+    if not parts:
         raise InputError(f"{path} has no rows")
-    return values[:, :4].astype(np.int16), values[:, 4]
+    cells = np.concatenate(parts)
+    whole = {name: cells[:, i] for i, name in enumerate(values) if i == 0 or np.isfinite(cells[:, i]).all()}
+    return np.concatenate(numbers).astype(np.int16), whole
 
 
-def _problem(values: NDArray[np.float64]) -> tuple[int, str] | None:
-    """The first of (n, 5) rows that cannot be used, and why."""
-    numbers, energy = values[:, :4], values[:, 4]
-    whole = (numbers == np.rint(numbers)) & (np.abs(numbers) < 1000)
-    real = numbers_to_index(np.where(whole, numbers, -1).astype(np.int64)) >= 0
-    bad = ~(np.isfinite(values).all(axis=1) & real & (np.abs(energy) <= MAX_ENERGY))
+def _numbers(rows: Sequence[Sequence[str]], keys: Sequence[str], space: Space) -> NDArray[np.int64]:
+    """(n, S) atomic numbers of rows; -1 where there is none."""
+    if list(keys) == [FORMULA_COLUMN]:
+        index = space.formula_to_index(row[0].strip() for row in rows)
+        numbers = np.full((len(rows), space.n_sites), -1, dtype=np.int64)
+        numbers[index >= 0] = space.index_to_numbers(index[index >= 0])
+        return numbers
+    spelt = np.array([[_number(text) for text in row[: len(keys)]] for row in rows])
+    with np.errstate(invalid="ignore"):
+        whole = (spelt == np.rint(spelt)) & (np.abs(spelt) < 1000)
+    return np.where(whole, spelt, -1).astype(np.int64)
+
+
+def _problem(
+    rows: Sequence[Sequence[str]],
+    numbers: NDArray[np.int64],
+    energy: NDArray[np.float64],
+    keys: Sequence[str],
+    space: Space,
+) -> tuple[int, str] | None:
+    """The first row that cannot be used, and why."""
+    real = space.numbers_to_index(numbers) >= 0
+    most = MAX_ENERGY if space.targets.unit == "eV/atom" else np.inf
+    bad = ~(np.isfinite(energy) & real & (np.abs(energy) <= most))
     if not bad.any():
         return None
     row = int(bad.argmax())
-    if not np.isfinite(values[row]).all():
-        return row, "it must hold five numbers"
-    if not real[row]:
-        spelt = ", ".join(f"{number:g}" for number in numbers[row])
-        return row, f"no composition of four different main-group elements: atomic numbers {spelt}"
+    spelt = [text.strip() for text in rows[row][: len(keys)]]
+    if list(keys) == [FORMULA_COLUMN]:
+        if not real[row]:
+            return row, f"{spelt[0][:60]!r}: {space.explain_formula(spelt[0])}"
+    elif not all(np.isfinite(_number(text)) for text in spelt):
+        return row, f"it must hold {_IN_WORDS.get(len(keys) + 1, len(keys) + 1)} numbers"
+    elif not real[row]:
+        shown = ", ".join(f"{_number(text):g}" for text in spelt)
+        if space.prototype == ELPASOLITE_SPACE.prototype:
+            return row, f"no composition of four different main-group elements: atomic numbers {shown}"
+        return row, f"no composition, atomic numbers {shown}: {space.explain_numbers(numbers[row].tolist())}"
+    if not np.isfinite(energy[row]):
+        if space.prototype == ELPASOLITE_SPACE.prototype:
+            return row, f"it must hold {_IN_WORDS.get(len(keys) + 1, len(keys) + 1)} numbers"
+        return (
+            row,
+            f"the {space.targets.quantity} must be a number, got {rows[row][len(keys)].strip()[:60]!r}",
+        )
     return row, f"the energy must be within ±{MAX_ENERGY:g} eV/atom, got {energy[row]:g}"
 
 

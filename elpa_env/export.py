@@ -12,41 +12,41 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.classes import check_target_class
-from elpa_env.env import ElpasoliteEnv
+from elpa_env import catalogue
+from elpa_env.env import CompositionEnv, ElpasoliteEnv, PerovskiteEnv
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_folder, write_text
 from elpa_env.rules import sparse_reward
-from elpa_env.space import N_STEPS, index_to_formula, prefixes, scale
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet
 
-NAMESPACE: Final = "elpasolite"
-"""Where the datasets stand in a Minari folder."""
 AUTHORS: Final = frozenset({"F. A. Faber", "A. Lindmaa", "O. A. von Lilienfeld", "R. Armiento"})
 """Of the DFT energies, Phys. Rev. Lett. 117, 135502 (2016)."""
 
-_ENV_ID: Final = "Elpasolite-v0"
+_ENV_IDS: Final = {catalogue.ELPASOLITE_NAME: "Elpasolite-v0", catalogue.ABO3_NAME: "Perovskite-v0"}
+_OTHER_ENV_ID: Final = "Composition-v0"
 _NAMESPACE_FILE: Final = "namespace_metadata.json"
 _BLOCK: Final = 1000
 
 
-def dataset_id(name: str, target_class: int) -> str:
+def dataset_id(name: str, target_class: int, space: Space = ELPASOLITE_SPACE) -> str:
     """The Minari id of a training set's episodes, for example ``elpasolite/dft-class1-v0``.
 
     Args:
         name: short name of the training set; what an id cannot hold becomes a dash.
-        target_class: 1..10.
+        target_class: 1..k.
+        space: of the compositions.
 
     Raises:
-        InputError: a class outside 1..10.
+        InputError: there is no such class.
     """
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name).strip("-")
-    return f"{NAMESPACE}/{plain or 'data'}-class{check_target_class(target_class)}-v0"
+    return f"{space.name}/{plain or 'data'}-class{space.targets.check(target_class)}-v0"
 
 
-def dataset_folder(root: str | Path, name: str, target_class: int) -> Path:
+def dataset_folder(root: str | Path, name: str, target_class: int, space: Space = ELPASOLITE_SPACE) -> Path:
     """Where `export_minari` puts a dataset under the folder `root`."""
-    return Path(root) / dataset_id(name, target_class)
+    return Path(root) / dataset_id(name, target_class, space)
 
 
 def export_minari(
@@ -58,14 +58,14 @@ def export_minari(
     citation: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
-    """Write a training set as a Minari dataset of `Elpasolite-v0` episodes, one for each row.
+    """Write a training set as a Minari dataset of episodes of its environment, one for each row.
 
-    An episode holds (9, 8) float32 observations (eq. 1, the initial state included), (8,) int64
-    actions, and (8,) float64 rewards by eq. 12 from the row's own energy; it terminates at the last
-    step and is never truncated. Its Minari metadata hold the row's formula, energy in eV/atom and
+    An episode holds (2 S + 1, 2 S) float32 observations (eq. 1, the initial state included), (2 S,) int64
+    actions, and (2 S,) float64 rewards by eq. 12 from the row's own energy; it terminates at the last
+    step and is never truncated. Its Minari metadata hold the row's formula, energy and
     energy class. Episode i is row i.
 
-    The dataset stands in ``root/elpasolite/<name>-class<target_class>-v0`` once it is complete. There
+    The dataset stands in ``root/<space>/<name>-class<target_class>-v0`` once it is complete. There
     ``minari.load_dataset`` finds it if ``MINARI_DATASETS_PATH`` names `root`; ``MinariDataset`` takes
     the path of its folder ``data`` as well.
 
@@ -73,7 +73,7 @@ def export_minari(
         training_set: the rows.
         root: a folder of Minari datasets, new or not; what it holds under another id stays.
         name: short name of the training set, for the id.
-        target_class: 1..10, decides the rewards.
+        target_class: 1..k, decides the rewards.
         citation: of the energies; names Faber et al. 2016 as authors too if given.
         progress: called with episodes written and their number.
 
@@ -84,13 +84,13 @@ def export_minari(
         InputError: a class outside 1..10, no rows, a folder that cannot be written to, a disk that is
             full, or Minari is not installed.
     """
-    folder = dataset_folder(root, name, target_class)
+    space = training_set.space
+    target_class = space.targets.check(target_class)
+    folder = dataset_folder(root, name, target_class, space)
     if not len(training_set):
         raise InputError("the training set has no rows: there is no episode to export")
     h5py, storage_class, version = _import_minari()
-    spec = copy.deepcopy(gym.spec(_ENV_ID))
-    spec.kwargs = {"target_class": target_class}
-    env = ElpasoliteEnv(target_class)
+    spec, env = _environment(space, target_class)
     metadata = _metadata(training_set, name, target_class, citation, version)
     # Absolute, because Minari fails to measure the size of a dataset at a relative path.
     with atomic_folder(folder.absolute()) as temporary:
@@ -109,6 +109,24 @@ def export_minari(
     if not (folder.parent / _NAMESPACE_FILE).exists():
         write_text(folder.parent / _NAMESPACE_FILE, json.dumps({}))
     return folder
+
+
+def _environment(space: Space, target_class: int) -> tuple[Any, CompositionEnv]:
+    """The environment that the episodes are of, and what makes it again; without a user's energies."""
+    env_id = _ENV_IDS.get(space.name, _OTHER_ENV_ID)
+    spec = copy.deepcopy(gym.spec(env_id))
+    if env_id == _ENV_IDS[catalogue.ELPASOLITE_NAME] and space == ELPASOLITE_SPACE:
+        spec.kwargs = {"target_class": target_class}
+        return spec, ElpasoliteEnv(target_class)
+    if space == catalogue.load_space(catalogue.ABO3_NAME).space:
+        spec.kwargs = {"target": space.targets.names[target_class - 1]}
+        return spec, PerovskiteEnv(target_class)
+    spec = copy.deepcopy(gym.spec(_OTHER_ENV_ID))
+    # Minari keeps arguments as JSON, which holds neither a prototype nor an energy model
+    spec.kwargs = {}
+    return spec, CompositionEnv(
+        space, target=target_class, energy_model=lambda numbers: np.zeros(len(numbers))
+    )
 
 
 def _import_minari() -> tuple[Any, Any, str]:
@@ -130,12 +148,12 @@ def _metadata(
 ) -> dict[str, Any]:
     """What Minari keeps of a dataset beside its episodes."""
     metadata: dict[str, Any] = {
-        "dataset_id": dataset_id(name, target_class),
+        "dataset_id": dataset_id(name, target_class, training_set.space),
         "minari_version": version,
         "algorithm_name": "none: every row of a training set as one episode",
         "description": _describe(training_set, target_class, citation),
         "total_episodes": len(training_set),
-        "total_steps": len(training_set) * N_STEPS,
+        "total_steps": len(training_set) * training_set.space.n_steps,
         "target_class": target_class,
         "training_set": training_set.record(),
     }
@@ -146,11 +164,13 @@ def _metadata(
 
 def _describe(training_set: TrainingSet, target_class: int, citation: str | None) -> str:
     source = f" Energies: {citation}." if citation else ""
+    space = training_set.space
     return (
-        f"Elpasolite compositions ABC2D6 built in eight steps, one episode for each row of the training set "
-        f"'{training_set.name}' ({len(training_set):,} rows, sha256 {training_set.sha256}). The last reward "
-        f"is +1 if the row's own formation energy is in class {target_class}, else -1 (eq. 12 of Türk et "
-        f"al., Chem. Mater. 2022, 34, 9455); the environment rewards by its energy landscape, which may "
+        f"Compositions {space.prototype.formula_template} ({space.name}) built in {space.n_steps} steps, one "
+        f"episode for each row of the training set '{training_set.name}' ({len(training_set):,} rows, sha256 "
+        f"{training_set.sha256}). The last reward is +1 if the row's own {space.targets.quantity} is in "
+        f"{space.targets.title(target_class)}, else -1 (eq. 12 of Türk et al., Chem. Mater. 2022, 34, 9455); "
+        f"the environment rewards by its own energies, which may "
         f"differ.{source}"
     )
 
@@ -185,16 +205,17 @@ def _write_episodes(
 
     n = len(training_set)
     digits, energy, energy_class = training_set.digits, training_set.energy, training_set.energy_class
-    formulas = index_to_formula(training_set.index).astype(h5py.string_dtype())
+    space, n_steps = training_set.space, training_set.space.n_steps
+    formulas = space.index_to_formula(training_set.index).astype(h5py.string_dtype())
     last_rewards = sparse_reward(energy_class, target_class)
-    rewards: NDArray[np.float64] = np.zeros(N_STEPS)
-    terminations: NDArray[np.bool_] = np.arange(N_STEPS) == N_STEPS - 1
-    truncations: NDArray[np.bool_] = np.zeros(N_STEPS, dtype=bool)
-    steps = np.array(N_STEPS)
+    rewards: NDArray[np.float64] = np.zeros(n_steps)
+    terminations: NDArray[np.bool_] = np.arange(n_steps) == n_steps - 1
+    truncations: NDArray[np.bool_] = np.zeros(n_steps, dtype=bool)
+    steps = np.array(n_steps)
     put = _Writer(h5py)
     for start in range(0, n, _BLOCK):
-        states = prefixes(digits[start : start + _BLOCK])
-        observations = scale(states.reshape(-1, N_STEPS)).reshape(states.shape)
+        states = space.prefixes(digits[start : start + _BLOCK])
+        observations = space.scale(states.reshape(-1, n_steps)).reshape(states.shape)
         for row, episode in enumerate(observations, start):
             rewards[-1] = last_rewards[row]
             group = put.group(file.id, f"episode_{row}")

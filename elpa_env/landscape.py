@@ -17,37 +17,23 @@ import importlib.resources
 import io
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
-from elpa_env.elements import GROUPS, N_ELEMENTS, ROWS
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path, read_arrays, read_bytes, read_json, sha256
-from elpa_env.space import (
-    N_SITES,
-    N_TABLE,
-    TABLE_SHAPE,
-    composition_mask,
-    index_to_compound,
-    index_to_digits,
-    index_to_elements,
-    mirrored,
-    numbers_to_index,
-)
+from elpa_env.space import ELPASOLITE_SPACE, Space
+from elpa_env.table import Table
 
 if TYPE_CHECKING:
     from elpa_env.training import TrainingSet
 
-EnergyModel = Callable[[NDArray[np.int16]], ArrayLike]
-"""Anything that gives (n,) formation energies in eV/atom for (n, 4) atomic numbers."""
-
-
+SPACE: Final = ELPASOLITE_SPACE
 LAPLACIAN_LENGTH: Final = 13.0
 """Kernel exp(-d / 13), d the L1 distance of the unscaled 8-digit vectors."""
 RIDGE: Final = 1e-3
@@ -65,8 +51,8 @@ _MAX_BYTES: Final = 1 << 25
 
 
 @dataclass(frozen=True, eq=False)
-class Landscape:
-    """Formation energy and class of every composition.
+class Landscape(Table):
+    """Formation energy in eV/atom and class of every elpasolite composition.
 
     Attributes:
         levels: (39^4,) int16, energy in steps of `ENERGY_STEP` above `ENERGY_MIN`, rounded down;
@@ -83,24 +69,21 @@ class Landscape:
     provenance: dict[str, Any]
     above_edge: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
+    space: ClassVar[Space] = SPACE  # type: ignore[misc]
+
     @functools.cached_property
-    def table_class(self) -> NDArray[np.int8]:
+    def table_class(self) -> NDArray[np.int8]:  # type: ignore[override]
         """(39^4,) energy class 1..10; 0 where an element stands twice."""
         bins = np.clip(self.levels // STEPS_PER_CLASS, 0, N_CLASSES - 1) + 1
-        table = np.where(composition_mask(), bins, 0).astype(np.int8)
+        table = np.where(SPACE.composition_mask, bins, 0).astype(np.int8)
         table.setflags(write=False)
         return table
 
     @functools.cached_property
-    def class_counts(self) -> NDArray[np.int64]:
-        """(11,) compositions in each class; entry 0 counts table entries that are no composition."""
-        return np.bincount(self.table_class, minlength=N_CLASSES + 1)
-
-    @functools.cached_property
-    def table_energy(self) -> NDArray[np.float32]:
+    def table_energy(self) -> NDArray[np.float32]:  # type: ignore[override]
         """(39^4,) eV/atom; NaN where an element stands twice."""
         energy = (ENERGY_MIN + (self.levels + 0.5) * ENERGY_STEP).astype(np.float32)
-        energy[~composition_mask()] = np.nan
+        energy[~SPACE.composition_mask] = np.nan
         energy.setflags(write=False)
         return energy
 
@@ -111,33 +94,16 @@ class Landscape:
         A mean that falls on an edge between classes is moved a quarter of `ENERGY_STEP` to the side of it on
         which that of the energies before they were rounded lies.
         """
-        both = self.levels.astype(np.int32) + mirrored(self.levels)
+        both = self.levels.astype(np.int32) + _mirrored(self.levels)
         mean = (both + 1) / 2
         edge = _on_edge(both)
         above = np.zeros(len(both), dtype=bool)
         above[self.above_edge] = True
-        mean[edge] += np.where((above | mirrored(above))[edge], 0.25, -0.25)
+        mean[edge] += np.where((above | _mirrored(above))[edge], 0.25, -0.25)
         energy: NDArray[np.float32] = (ENERGY_MIN + mean * ENERGY_STEP).astype(np.float32)
-        energy[~composition_mask()] = np.nan
+        energy[~SPACE.composition_mask] = np.nan
         energy.setflags(write=False)
         return energy
-
-    def energy(self, index: ArrayLike) -> NDArray[np.float32]:
-        """(n,) eV/atom at (n,) index; NaN where index is -1."""
-        # the last entry of the table repeats an element, so that -1 finds what it should
-        return self.table_energy.take(np.asarray(index))
-
-    def energy_class(self, index: ArrayLike) -> NDArray[np.int8]:
-        """(n,) energy class 1..10 at (n,) index; 0 where index is -1."""
-        return self.table_class.take(np.asarray(index))
-
-    def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float32]:
-        """(n,) eV/atom of (n, 4) atomic numbers; the landscape is itself an `EnergyModel`."""
-        return self.energy(numbers_to_index(numbers))
-
-    def members(self, target_class: int) -> NDArray[np.int64]:
-        """(n,) index of every composition in `target_class`, ascending."""
-        return np.flatnonzero(self.table_class == target_class)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles of the landscape that ships are that landscape, not megabytes."""
@@ -163,17 +129,23 @@ class Landscape:
             arrays.write_bytes(data)
 
 
+def _mirrored(table: NDArray[Any]) -> NDArray[Any]:
+    """(39^4,) values of every table entry's A/B mirror image."""
+    (image,) = SPACE.mirrored(table)
+    return image
+
+
 def _difference(levels: NDArray[np.int16]) -> NDArray[np.int16]:
     """Difference the table along all four sites, modulo 2^16; what is left compresses best."""
-    table = levels.reshape(TABLE_SHAPE)
-    for site in range(N_SITES):
+    table = levels.reshape(SPACE.table_shape)
+    for site in range(SPACE.n_sites):
         table = np.diff(table, axis=site, prepend=np.int16(0))
     return np.ascontiguousarray(table, dtype="<i2").ravel()
 
 
 def _undifference(differences: NDArray[np.int16]) -> NDArray[np.int16]:
-    table = differences.reshape(TABLE_SHAPE)
-    for site in range(N_SITES):
+    table = differences.reshape(SPACE.table_shape)
+    for site in range(SPACE.n_sites):
         table = np.cumsum(table, axis=site, dtype=np.int16)
     return table.ravel()
 
@@ -220,11 +192,13 @@ def _checked_arrays(
     """
     planes, training_index = arrays.get("planes"), arrays.get("training_index")
     above_edge = arrays.get("above_edge", np.zeros(0, dtype=np.int32))
-    if planes is None or planes.dtype != np.uint8 or planes.shape != (2, N_TABLE):
-        raise InputError(f"{path} is damaged: its levels must be (2, {N_TABLE}) bytes")
+    if planes is None or planes.dtype != np.uint8 or planes.shape != (2, SPACE.n_table):
+        raise InputError(f"{path} is damaged: its levels must be (2, {SPACE.n_table}) bytes")
     for index in (training_index, above_edge):
         if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not _are_compositions(index):
-            raise InputError(f"{path} is damaged: it must hold compositions by their index 0..{N_TABLE - 1}")
+            raise InputError(
+                f"{path} is damaged: it must hold compositions by their index 0..{SPACE.n_table - 1}"
+            )
     differences = np.ascontiguousarray(planes.T).view("<i2").ravel()
     return (
         _undifference(differences).astype(np.int16, copy=False),
@@ -234,8 +208,8 @@ def _checked_arrays(
 
 
 def _are_compositions(index: NDArray[Any]) -> bool:
-    within = bool(((index >= 0) & (index < N_TABLE)).all())
-    return within and bool(composition_mask()[index].all())
+    within = bool(((index >= 0) & (index < SPACE.n_table)).all())
+    return within and bool(SPACE.composition_mask[index].all())
 
 
 def fit_landscape(
@@ -257,11 +231,11 @@ def fit_landscape(
     """
     rng = np.random.default_rng(seed)
     error = held_out_error(training_set, held_out, rng)
-    elements = index_to_elements(training_set.index)
+    elements = SPACE.index_to_elements(training_set.index)
     weights, offset = _fit(training_set.index, training_set.energy)
     site = _site_kernel()
-    left = (site[:, None, elements[:, 0]] * site[None, :, elements[:, 1]]).reshape(N_ELEMENTS**2, -1)
-    right = (site[:, None, elements[:, 2]] * site[None, :, elements[:, 3]]).reshape(N_ELEMENTS**2, -1)
+    left = (site[:, None, elements[:, 0]] * site[None, :, elements[:, 1]]).reshape(SPACE.n_elements**2, -1)
+    right = (site[:, None, elements[:, 2]] * site[None, :, elements[:, 3]]).reshape(SPACE.n_elements**2, -1)
     energy = (left * weights) @ right.T + offset
     levels = _levels(energy.ravel())
     table_class = Landscape(levels, np.zeros(0, np.int64), {}).table_class
@@ -295,7 +269,7 @@ def _levels(energy: NDArray[np.float64]) -> NDArray[np.int16]:
     levels = np.floor((energy - ENERGY_MIN) / ENERGY_STEP)
     limits = np.iinfo(np.int16)
     held = (levels >= limits.min) & (levels <= limits.max)
-    bad = composition_mask() & ~held
+    bad = SPACE.composition_mask & ~held
     if bad.any():
         low, high = (ENERGY_MIN + limit * ENERGY_STEP for limit in (limits.min, limits.max + 1))
         raise InputError(
@@ -312,11 +286,11 @@ def _on_edge(both: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 def _above_edge(energy: NDArray[np.float64], levels: NDArray[np.int16]) -> NDArray[np.int32]:
     """Compounds whose mean energy falls on a class edge once levels are rounded, and lies above it before."""
-    both = levels.astype(np.int32) + mirrored(levels)
-    mean = (energy + mirrored(energy)) / 2
+    both = levels.astype(np.int32) + _mirrored(levels)
+    mean = (energy + _mirrored(energy)) / 2
     above = 2 * np.floor((mean - ENERGY_MIN) / ENERGY_STEP) > both
-    places = np.flatnonzero(_on_edge(both) & above & composition_mask())
-    return np.unique(index_to_compound(places)).astype(np.int32)
+    places = np.flatnonzero(_on_edge(both) & above & SPACE.composition_mask)
+    return np.unique(SPACE.index_to_compound(places)).astype(np.int32)
 
 
 def held_out_error(training_set: TrainingSet, held_out: int, rng: np.random.Generator) -> float:
@@ -344,13 +318,16 @@ def _row_kernel(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np
     from sklearn.metrics.pairwise import laplacian_kernel
 
     return np.asarray(
-        laplacian_kernel(index_to_digits(left), index_to_digits(right), gamma=1 / LAPLACIAN_LENGTH)
+        laplacian_kernel(
+            SPACE.index_to_digits(left), SPACE.index_to_digits(right), gamma=1 / LAPLACIAN_LENGTH
+        )
     )
 
 
 def _site_kernel() -> NDArray[np.float64]:
     """(39, 39) factor of the kernel that one site contributes."""
-    distance = np.abs(ROWS[:, None] - ROWS) + np.abs(GROUPS[:, None] - GROUPS)
+    rows, groups = SPACE.rows, SPACE.columns
+    distance = np.abs(rows[:, None] - rows) + np.abs(groups[:, None] - groups)
     kernel: NDArray[np.float64] = np.exp(-distance / LAPLACIAN_LENGTH)
     return kernel
 

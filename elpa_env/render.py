@@ -1,4 +1,4 @@
-"""Pictures of a state of `Elpasolite-v0`: a few lines of text, or a frame for a video.
+"""Pictures of a state of an environment: a few lines of text, or a frame for a video.
 
 Both are pure functions of the digits, of what may be chosen next and, at the end, of how it went.
 """
@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.elements import (
-    ATOMIC_NUMBERS,
-    ELEMENT_OF_ROW_GROUP,
-    GROUPS,
-    N_ELEMENTS,
-    N_GROUPS,
-    N_ROWS,
-    ROWS,
-    SYMBOLS,
-)
-from elpa_env.space import N_SITES, N_STEPS, SITES, as_digits, digits_to_elements
+from elpa_env.space import Space
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -32,11 +22,9 @@ HEIGHT: Final = 480
 WIDTH: Final = 720
 """Pixels of a frame."""
 
-_TIMES: Final = ("", "", "2", "6")
-"""How often each site stands in the formula."""
 _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 _MINUS: Final = "\N{MINUS SIGN}"
-_SUBSCRIPT: Final = str.maketrans("26", "₂₆")
+_SUBSCRIPT: Final = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @dataclass(frozen=True)
@@ -45,10 +33,10 @@ class Ending:
 
     Attributes:
         formula: for example ``AlNaK2F6``; None where there is no such composition.
-        energy: eV/atom; None where there is no such composition.
-        energy_class: 1..10; 0 where there is no such composition.
+        energy: the quantity of the targets; None where it is not known.
+        energy_class: 1..k; 0 where it is in no target.
         reward: eq. 12 of Türk et al. 2022, +1 or -1.
-        target_class: 1..10, the class that was wanted.
+        target_class: 1..k, the class that was wanted.
     """
 
     formula: str | None
@@ -58,135 +46,161 @@ class Ending:
     target_class: int
 
 
-def render_ansi(digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None) -> str:
+def render_ansi(
+    space: Space, digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None
+) -> str:
     """Describe a state in two lines of plain text.
 
-    The first shows the four sites and the formula as it grows: ``__`` and ``?`` stand for what is
-    unset, ``3_`` for row 3 with its group unset, ``--`` and ``!`` for a place without an element. The
+    The first shows the sites and the formula as it grows: ``__`` and ``?`` stand for what is
+    unset, ``3_`` for row 3 with its column unset, ``--`` and ``!`` for a place without an element. The
     second names the next choice and the open actions, or says how the episode ended.
 
     Args:
-        digits: (8,) row, group of A, B, C, D; 0 = unset.
-        mask: (8,) True where an action is allowed; disregarded once the episode has ended.
+        space: of the compositions.
+        digits: (2 S,) row, column of every site; 0 = unset.
+        mask: (n_actions,) True where an action is allowed; disregarded once the episode has ended.
         outcome: how the episode ended; None while it goes on.
 
     Raises:
-        InputError: a row outside 0..6 or a group outside 0..8.
+        InputError: a row or column out of range.
     """
-    sites = _sites(digits)
-    first = f"{' '.join(f'{site.token:<2}' for site in sites)}  ABC2D6 -> {_growing_formula(sites)}"
+    sites = _sites(space, digits)
+    tokens = " ".join(f"{site.token:<2}" for site in sites)
+    first = f"{tokens}  {space.prototype.formula_template} -> {_growing_formula(space, sites)}"
     if outcome is not None:
-        return f"{first}\n{'  '.join([*_verdict(sites, outcome), _reward(outcome)])}"
-    return f"{first}\n{_next_choice(sites)}: {', '.join(_open_choices(sites, mask))}"
+        return f"{first}\n{'  '.join([*_verdict(space, sites, outcome), _reward(outcome)])}"
+    return f"{first}\n{_next_choice(space, sites)}: {', '.join(_open_choices(space, sites, mask))}"
 
 
 def render_rgb(
-    digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None
+    space: Space, digits: NDArray[np.int8], mask: NDArray[np.bool_], outcome: Ending | None
 ) -> NDArray[np.uint8]:
-    """Draw a state: the periodic table with the four sites, the open choices, and how it went.
+    """Draw a state: the periodic table with the sites, the open choices, and how it went.
 
     Args:
-        digits: (8,) row, group of A, B, C, D; 0 = unset.
-        mask: (8,) True where an action is allowed; disregarded once the episode has ended.
+        space: of the compositions.
+        digits: (2 S,) row, column of every site; 0 = unset.
+        mask: (n_actions,) True where an action is allowed; disregarded once the episode has ended.
         outcome: how the episode ended; None while it goes on.
 
     Returns:
         (480, 720, 3) pixels.
 
     Raises:
-        InputError: a row outside 0..6 or a group outside 0..8.
+        InputError: a row or column out of range.
     """
-    sites = _sites(digits)
-    sheet = _Sheet(_background())
-    _draw_chosen(sheet, sites)
+    sites = _sites(space, digits)
+    sheet = _Sheet(_background(space))
+    _draw_chosen(sheet, space, sites)
     if outcome is None:
-        _draw_open_choices(sheet, sites, mask)
-    _draw_badges(sheet, sites)
-    _draw_sites(sheet, sites, ended=outcome is not None)
-    _draw_progress(sheet, sites, outcome)
-    _draw_headline(sheet, sites, outcome)
+        _draw_open_choices(sheet, space, sites, mask)
+    _draw_badges(sheet, space, sites)
+    _draw_sites(sheet, space, sites, ended=outcome is not None)
+    _draw_progress(sheet, space, sites, outcome)
+    _draw_headline(sheet, space, sites, outcome)
     if outcome is not None:
-        _draw_outcome(sheet, sites, outcome)
+        _draw_outcome(sheet, space, sites, outcome)
     return sheet.pixels[..., :3].copy()
 
 
 @dataclass(frozen=True)
 class _Site:
-    """One site of a state; `row` and `group` are 0 and `element` is -1 where unset or not there."""
+    """One site of a state; `row` and `column` are 0 and `element` is -1 where unset or not there."""
 
     number: int
     row: int
-    group: int
+    column: int
     element: int
+    symbol: str
+    """Empty where there is no element."""
 
     @property
     def complete(self) -> bool:
-        return self.group > 0
+        return self.column > 0
 
     @property
     def token(self) -> str:
-        if self.element >= 0:
-            return SYMBOLS[self.element]
+        if self.symbol:
+            return self.symbol
         return "--" if self.complete else f"{self.row}_" if self.row else "__"
 
 
-def _sites(digits: NDArray[np.int8]) -> list[_Site]:
-    batch = as_digits(np.asarray(digits)[None])
-    elements = digits_to_elements(batch)[0]
-    pairs = batch.reshape(N_SITES, 2)
-    return [_Site(n, int(pairs[n, 0]), int(pairs[n, 1]), int(elements[n])) for n in range(N_SITES)]
+def _sites(space: Space, digits: NDArray[np.int8]) -> list[_Site]:
+    batch = space.as_digits(np.asarray(digits)[None])
+    elements = space.digits_to_elements(batch)[0].tolist()
+    pairs = batch.reshape(space.n_sites, 2).tolist()
+    return [
+        _Site(number, row, column, element, space.symbols[element] if element >= 0 else "")
+        for number, ((row, column), element) in enumerate(zip(pairs, elements, strict=True))
+    ]
+
+
+def _times(space: Space) -> list[str]:
+    """How often each site stands in the formula."""
+    return ["" if site.multiplicity == 1 else str(site.multiplicity) for site in space.prototype.sites]
 
 
 def _step(sites: list[_Site]) -> int:
-    return sum((site.row > 0) + (site.group > 0) for site in sites)
+    return sum((site.row > 0) + (site.column > 0) for site in sites)
 
 
-def _growing_formula(sites: list[_Site]) -> str:
-    return "".join(
-        (SYMBOLS[site.element] if site.element >= 0 else "!" if site.complete else "?") + times
-        for site, times in zip(sites, _TIMES, strict=True)
+def _growing_formula(space: Space, sites: list[_Site]) -> str:
+    fixed = "".join(
+        f.element + ("" if f.multiplicity == 1 else str(f.multiplicity)) for f in space.prototype.fixed
     )
+    growing = "".join(
+        (site.symbol or ("!" if site.complete else "?")) + times
+        for site, times in zip(sites, _times(space), strict=True)
+    )
+    return growing + fixed
 
 
-def _next_choice(sites: list[_Site]) -> str:
+def _next_choice(space: Space, sites: list[_Site]) -> str:
     step = _step(sites)
-    if step == N_STEPS:
+    if step == space.n_steps:
         return "complete"
     site = sites[step // 2]
-    return f"group of {SITES[site.number]} in row {site.row}" if step % 2 else f"row of {SITES[site.number]}"
+    label = space.sites[site.number]
+    return f"{space.column_word} of {label} in row {site.row}" if step % 2 else f"row of {label}"
 
 
-def _open_choices(sites: list[_Site], mask: NDArray[np.bool_]) -> list[str]:
+def _open_choices(space: Space, sites: list[_Site], mask: NDArray[np.bool_]) -> list[str]:
     step = _step(sites)
-    if step == N_STEPS:
+    if step == space.n_steps:
         return ["nothing is open"]
     numbers = [int(action) + 1 for action in np.flatnonzero(mask)]
     if step % 2 == 0:
         return [str(number) for number in numbers]
-    found = ELEMENT_OF_ROW_GROUP[sites[step // 2].row, numbers]
+    found = space.element_of_row_column[sites[step // 2].row, numbers]
     return [
-        f"{number} {SYMBOLS[element] if element >= 0 else '--'}"
+        f"{number} {space.symbols[element] if element >= 0 else '--'}"
         for number, element in zip(numbers, found, strict=True)
     ]
 
 
-def _verdict(sites: list[_Site], outcome: Ending) -> tuple[str, str, str]:
+def _verdict(space: Space, sites: list[_Site], outcome: Ending) -> tuple[str, str, str]:
     """What came out, its energy or why there is none, and its class beside the wanted one."""
-    wanted = f"wanted class {outcome.target_class}"
-    if outcome.formula is None or outcome.energy is None:
-        return "no such composition", _why_not(sites), wanted
-    energy = f"{outcome.energy:+.2f} eV/atom".replace("+", "")
-    return outcome.formula, energy, f"class {outcome.energy_class}, {wanted}"
+    targets = space.targets
+    wanted = f"wanted {targets.title(outcome.target_class)}"
+    if outcome.formula is None:
+        return "no such composition", _why_not(space, sites), wanted
+    if outcome.energy is None:
+        return outcome.formula, f"{targets.quantity} not known".replace("_", " "), wanted
+    energy = f"{outcome.energy:+.2f} {targets.unit}".replace("+", "").strip()
+    found = targets.title(outcome.energy_class) if outcome.energy_class else "none"
+    return outcome.formula, energy, f"{found}, {wanted}"
 
 
-def _why_not(sites: list[_Site]) -> str:
-    if _step(sites) < N_STEPS:
+def _why_not(space: Space, sites: list[_Site]) -> str:
+    if _step(sites) < space.n_steps:
         return "action out of range"
     for site in sites:
         if site.element < 0:
-            return f"no element in row {site.row}, group {site.group}"
-    elements = [site.element for site in sites]
-    repeated = [SYMBOLS[element] for element in elements if elements.count(element) > 1]
+            return f"no element in row {site.row}, {space.column_word} {site.column}"
+        if not space.allowed[site.number, site.element]:
+            return f"{space.sites[site.number]} must not hold {site.symbol}"
+    symbols = [site.symbol for site in sites]
+    repeated = [symbol for symbol in symbols if symbols.count(symbol) > 1]
     return f"{repeated[0]} stands twice" if repeated else "not a composition"
 
 
@@ -202,17 +216,45 @@ _OPEN: Final = "#e69f00"
 _OPEN_FILL: Final = "#fff4d6"
 _GOOD: Final = "#1a7f37"
 _BAD: Final = "#b42318"
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b0599a")
-"""Of sites A, B, C, D; told apart by colour-blind eyes too (after Okabe and Ito)."""
+_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b0599a", "#56b4e9", "#6b4c9a", "#8c564b")
+"""Of the sites; told apart by colour-blind eyes too (after Okabe and Ito)."""
 
 _CELL: Final = (52, 44)
+"""Of the largest place in the table; many rows or columns make it smaller."""
 _TABLE: Final = (50, 108)
+_TABLE_SIZE: Final = (416, 264)
 _PANEL: Final = (492, 96)
 _PANEL_WIDTH: Final = 208
+_PANEL_HEIGHT: Final = 172
 _SITE_GAP: Final = 43
 _STEPS_LEFT: Final = 76
 _STEPS_TOP: Final = 428
+_STEPS_WIDTH: Final = 567
 _STEP_GAP: Final = 81
+_SMALLEST: Final = 4.5
+"""Points of the smallest letters."""
+
+
+def _cell_size(space: Space) -> tuple[float, float]:
+    """Width and height of a place in the table."""
+    width, height = _TABLE_SIZE[0] / space.n_columns, _TABLE_SIZE[1] / space.n_rows
+    return min(_CELL[0], width), min(_CELL[1], height)
+
+
+def _zoom(space: Space) -> float:
+    """How large letters in the table are, 1 for the largest places."""
+    width, height = _cell_size(space)
+    return min(width / _CELL[0], height / _CELL[1])
+
+
+def _site_gap(space: Space) -> float:
+    """Pixels from one site to the next in the panel."""
+    return min(_SITE_GAP, _PANEL_HEIGHT / space.n_sites)
+
+
+def _step_gap(space: Space) -> float:
+    """Pixels from one step to the next."""
+    return min(_STEP_GAP, _STEPS_WIDTH / (space.n_steps - 1))
 
 
 class _Sheet:
@@ -306,135 +348,158 @@ class _Sheet:
         )
 
 
-def _cell(row: int, group: int) -> tuple[float, float, float, float]:
+def _cell(space: Space, row: int, column: int) -> tuple[float, float, float, float]:
     """Left, top, width and height of a place in the table, a gap to its neighbours left out."""
-    left, top = _TABLE[0] + (group - 1) * _CELL[0], _TABLE[1] + (row - 1) * _CELL[1]
-    return left + 2, top + 2, _CELL[0] - 4, _CELL[1] - 4
+    width, height = _cell_size(space)
+    gap = min(4.0, width / 6)
+    left, top = _TABLE[0] + (column - 1) * width, _TABLE[1] + (row - 1) * height
+    return left + gap / 2, top + gap / 2, width - gap, height - gap
 
 
-@functools.cache
-def _background() -> NDArray[np.uint8]:
+@functools.lru_cache(maxsize=8)
+def _background(space: Space) -> NDArray[np.uint8]:
     """What all frames share."""
     sheet = _Sheet()
-    for row in range(1, N_ROWS + 1):
-        _, top, _, height = _cell(row, 1)
+    zoom = _zoom(space)
+    small = max(9 * min(1.0, 1.5 * zoom), _SMALLEST)
+    for row in range(1, space.n_rows + 1):
+        _, top, _, height = _cell(space, row, 1)
         sheet.text(_TABLE[0] - 14, top + height / 2, str(row), size=9, colour=_QUIET)
-    for group in range(1, N_GROUPS + 1):
-        left, _, width, _ = _cell(1, group)
-        sheet.text(left + width / 2, _TABLE[1] - 9, str(group), size=9, colour=_QUIET)
+    for column in range(1, space.n_columns + 1):
+        left, _, width, _ = _cell(space, 1, column)
+        sheet.text(left + width / 2, _TABLE[1] - 9, str(column), size=small, colour=_QUIET)
     sheet.text(_TABLE[0] - 14, _TABLE[1] - 9, "row", size=6.5, colour=_QUIET)
-    sheet.text(
-        _TABLE[0] + N_GROUPS * _CELL[0], _TABLE[1] - 21, "group", size=6.5, colour=_QUIET, align="right"
-    )
-    for element in range(N_ELEMENTS):
-        sheet.box(*_cell(int(ROWS[element]), int(GROUPS[element])), fill=_PALE)
-        _write_element(sheet, element, _INK, _QUIET)
-    line = _STEPS_LEFT + (N_STEPS - 1) * _STEP_GAP
-    sheet.box(_STEPS_LEFT, _STEPS_TOP - 1, line - _STEPS_LEFT, 2, fill=_LINE, radius=0.1)
-    for step in range(N_STEPS):
-        name = f"{'group' if step % 2 else 'row'} of {SITES[step // 2]}"
-        sheet.text(_STEPS_LEFT + step * _STEP_GAP, _STEPS_TOP + 26, name, size=7.5, colour=_QUIET)
+    right = _TABLE[0] + space.n_columns * _cell_size(space)[0]
+    sheet.text(right, _TABLE[1] - 21, space.column_word, size=6.5, colour=_QUIET, align="right")
+    for element in range(space.n_elements):
+        sheet.box(*_cell(space, int(space.rows[element]), int(space.columns[element])), fill=_PALE)
+        _write_element(sheet, space, element, _INK, _QUIET)
+    gap = _step_gap(space)
+    sheet.box(_STEPS_LEFT, _STEPS_TOP - 1, (space.n_steps - 1) * gap, 2, fill=_LINE, radius=0.1)
+    for step in range(space.n_steps):
+        name = f"{space.column_word if step % 2 else 'row'} of {space.sites[step // 2]}"
+        size = max(7.5 * min(1.0, gap * 11 / (_STEP_GAP * len(name))), _SMALLEST)
+        sheet.text(_STEPS_LEFT + step * gap, _STEPS_TOP + 26, name, size=size, colour=_QUIET)
     sheet.pixels.setflags(write=False)
     return sheet.pixels
 
 
-def _write_element(sheet: _Sheet, element: int, ink: str, quiet: str) -> None:
-    left, top, width, _ = _cell(int(ROWS[element]), int(GROUPS[element]))
-    sheet.text(left + 4, top + 8, str(ATOMIC_NUMBERS[element]), size=6, colour=quiet, align="left")
-    sheet.text(left + width / 2, top + 23, SYMBOLS[element], size=13, colour=ink, bold=True)
+def _write_element(sheet: _Sheet, space: Space, element: int, ink: str, quiet: str) -> None:
+    left, top, width, height = _cell(space, int(space.rows[element]), int(space.columns[element]))
+    zoom = _zoom(space)
+    if zoom > 0.7:
+        number = str(space.atomic_numbers[element])
+        sheet.text(left + 4, top + 8 * zoom, number, size=6 * zoom, colour=quiet, align="left")
+    middle = top + (23 * height / 40 if zoom > 0.7 else height / 2)
+    size = max(13 * zoom, _SMALLEST)
+    sheet.text(left + width / 2, middle, space.symbols[element], size=size, colour=ink, bold=True)
 
 
-def _draw_chosen(sheet: _Sheet, sites: list[_Site]) -> None:
-    """Colour the places chosen for the sites, and frame the row whose group is unset."""
+def _draw_chosen(sheet: _Sheet, space: Space, sites: list[_Site]) -> None:
+    """Colour the places chosen for the sites, and frame the row whose column is unset."""
     filled: set[tuple[int, int]] = set()
     for site in sites:
         colour = _COLOURS[site.number]
         if site.row and not site.complete:
-            _frame_row(sheet, site.row, colour)
-            _, top, _, height = _cell(site.row, 1)
+            _frame_row(sheet, space, site.row, colour)
+            _, top, _, height = _cell(space, site.row, 1)
             sheet.box(_TABLE[0] - 23, top + height / 2 - 9, 18, 18, fill=colour, radius=4)
             sheet.text(_TABLE[0] - 14, top + height / 2, str(site.row), size=9, colour="white", bold=True)
         if not site.complete:
             continue
-        place = (site.row, site.group)
-        left, top, width, height = _cell(*place)
+        place = (site.row, site.column)
+        left, top, width, height = _cell(space, *place)
         if place in filled:
             sheet.box(left, top, width, height, edge=_BAD, line=2.6)
         elif site.element >= 0:
             sheet.box(left, top, width, height, fill=colour)
-            _write_element(sheet, site.element, "white", "white")
+            _write_element(sheet, space, site.element, "white", "white")
         else:
             sheet.box(left, top, width, height, fill="white", edge=colour, line=1.6, dashed=True)
-            sheet.text(left + width / 2, top + 23, _CROSS, size=15, colour=colour)
+            sheet.text(
+                left + width / 2, top + 23 * height / 40, _CROSS, size=15 * _zoom(space), colour=colour
+            )
         filled.add(place)
 
 
-def _draw_open_choices(sheet: _Sheet, sites: list[_Site], mask: NDArray[np.bool_]) -> None:
-    """Frame the open rows, or the open groups of the chosen row; dashed where no element stands."""
+def _draw_open_choices(sheet: _Sheet, space: Space, sites: list[_Site], mask: NDArray[np.bool_]) -> None:
+    """Frame the open rows, or the open columns of the chosen row; dashed where no element stands."""
     step = _step(sites)
-    if step == N_STEPS:
+    if step == space.n_steps:
         return
-    taken = [site.element for site in sites if site.element >= 0]
+    repeats = space.prototype.repeats
+    taken = [site.element for site in sites if site.element >= 0 and not repeats]
     row = sites[step // 2].row
     for number in (int(action) + 1 for action in np.flatnonzero(mask)):
         if not step % 2:
-            _frame_row(sheet, number, _OPEN)
+            _frame_row(sheet, space, number, _OPEN)
             continue
-        left, top, width, height = _cell(row, number)
-        element = int(ELEMENT_OF_ROW_GROUP[row, number])
+        left, top, width, height = _cell(space, row, number)
+        element = int(space.element_of_row_column[row, number])
         fill = "none" if element in taken else _OPEN_FILL
         sheet.box(left, top, width, height, fill=fill, edge=_OPEN, line=1.6, dashed=element < 0)
         if element >= 0 and element not in taken:
-            _write_element(sheet, element, _INK, _QUIET)
+            _write_element(sheet, space, element, _INK, _QUIET)
 
 
-def _frame_row(sheet: _Sheet, row: int, colour: str) -> None:
-    left, top, _, height = _cell(row, 1)
-    sheet.box(left - 2, top - 1, N_GROUPS * _CELL[0], height + 2, edge=colour, line=1.6, radius=6)
+def _frame_row(sheet: _Sheet, space: Space, row: int, colour: str) -> None:
+    left, top, _, height = _cell(space, row, 1)
+    width = space.n_columns * _cell_size(space)[0]
+    sheet.box(left - 2, top - 1, width, height + 2, edge=colour, line=1.6, radius=6)
 
 
-def _draw_badges(sheet: _Sheet, sites: list[_Site]) -> None:
+def _draw_badges(sheet: _Sheet, space: Space, sites: list[_Site]) -> None:
     """The letters of the sites at the places chosen for them, side by side where a place is shared."""
     places: list[tuple[int, int]] = []
     for site in sites:
         if site.complete:
-            place = (site.row, site.group)
-            left, top, width, _ = _cell(*place)
-            x = left + width - 6 - 17 * places.count(place)
+            place = (site.row, site.column)
+            left, top, width, _ = _cell(space, *place)
+            zoom = max(_zoom(space), 0.6)
+            x = left + width - 6 * zoom - 17 * zoom * places.count(place)
             places.append(place)
-            sheet.disc(x, top + 3, 8, fill="white", edge=_COLOURS[site.number], line=1.4)
-            sheet.text(x, top + 3, SITES[site.number], size=7.5, colour=_COLOURS[site.number], bold=True)
+            label, colour = space.sites[site.number], _COLOURS[site.number]
+            size = 7.5 * zoom / max(1.0, len(label) / 1.5)
+            sheet.disc(x, top + 3, 8 * zoom, fill="white", edge=colour, line=1.4)
+            sheet.text(x, top + 3, label, size=size, colour=colour, bold=True)
 
 
-def _draw_sites(sheet: _Sheet, sites: list[_Site], *, ended: bool) -> None:
-    """The four sites in the panel on the right."""
+def _draw_sites(sheet: _Sheet, space: Space, sites: list[_Site], *, ended: bool) -> None:
+    """The sites in the panel on the right."""
     left, top = _PANEL
     current = _step(sites) // 2
+    gap, times = _site_gap(space), _times(space)
+    zoom = gap / _SITE_GAP
     for site in sites:
-        y = top + site.number * _SITE_GAP
+        y, height = top + site.number * gap, gap - 6 * zoom
+        middle = y + height / 2
         colour = _COLOURS[site.number]
         active = site.number == current and not ended
         fill, edge = ("white", _OPEN) if active else (_PALE, "none")
-        sheet.box(left, y, _PANEL_WIDTH, 37, fill=fill, edge=edge, line=1.6)
-        sheet.box(left + 6, y + 6, 34, 25, fill=colour if site.row else _QUIET, radius=4)
-        name = (SITES[site.number] + _TIMES[site.number]).translate(_SUBSCRIPT)
-        sheet.text(left + 23, y + 18.5, name, size=11, colour="white", bold=True)
-        token = site.token if site.element >= 0 else _CROSS if site.complete else "?"
-        sheet.text(left + 66, y + 18.5, token, size=14, bold=True, colour=_INK if site.complete else _QUIET)
-        where = f"row {site.row or '?'}, group {site.group or '?'}"
-        sheet.text(left + 98, y + 18.5, where, size=8.5, colour=_INK if site.row else _QUIET, align="left")
+        sheet.box(left, y, _PANEL_WIDTH, height, fill=fill, edge=edge, line=1.6)
+        box = colour if site.row else _QUIET
+        sheet.box(left + 6, y + 6 * zoom, 34, height - 12 * zoom, fill=box, radius=4)
+        name = (space.sites[site.number] + times[site.number]).translate(_SUBSCRIPT)
+        size = 11 * zoom / max(1.0, len(name) / 3)
+        sheet.text(left + 23, middle, name, size=size, colour="white", bold=True)
+        token = site.token if site.symbol else _CROSS if site.complete else "?"
+        ink = _INK if site.complete else _QUIET
+        sheet.text(left + 66, middle, token, size=14 * zoom, bold=True, colour=ink)
+        where = f"row {site.row or '?'}, {space.column_word} {site.column or '?'}"
+        ink = _INK if site.row else _QUIET
+        sheet.text(left + 98, middle, where, size=8.5 * max(zoom, 0.7), colour=ink, align="left")
 
 
-def _draw_progress(sheet: _Sheet, sites: list[_Site], outcome: Ending | None) -> None:
-    """The eight steps: those taken with their digits, and the one to come."""
+def _draw_progress(sheet: _Sheet, space: Space, sites: list[_Site], outcome: Ending | None) -> None:
+    """The steps: those taken with their digits, and the one to come."""
     taken = _step(sites)
-    for step in range(N_STEPS):
-        x, y = _STEPS_LEFT + step * _STEP_GAP, _STEPS_TOP
+    for step in range(space.n_steps):
+        x, y = _STEPS_LEFT + step * _step_gap(space), _STEPS_TOP
         site = sites[step // 2]
         colour = _COLOURS[site.number]
         if step < taken:
             sheet.disc(x, y, 13, fill=colour)
-            sheet.text(x, y, str(site.group if step % 2 else site.row), size=10, colour="white", bold=True)
+            sheet.text(x, y, str(site.column if step % 2 else site.row), size=10, colour="white", bold=True)
         elif step == taken and outcome is None:
             sheet.disc(x, y, 13, fill=_OPEN_FILL, edge=_OPEN, line=2)
             sheet.text(x, y, "?", size=10, colour=_OPEN, bold=True)
@@ -445,26 +510,26 @@ def _draw_progress(sheet: _Sheet, sites: list[_Site], outcome: Ending | None) ->
             sheet.disc(x, y, 7, fill="white", edge=_LINE, line=2)
 
 
-def _draw_headline(sheet: _Sheet, sites: list[_Site], outcome: Ending | None) -> None:
-    formula = _growing_formula(sites).translate(_SUBSCRIPT).replace("!", _CROSS)
+def _draw_headline(sheet: _Sheet, space: Space, sites: list[_Site], outcome: Ending | None) -> None:
+    formula = _growing_formula(space, sites).translate(_SUBSCRIPT).replace("!", _CROSS)
     sheet.text(28, 42, formula, size=27, bold=True, align="left")
     if outcome is None:
         step = _step(sites)
-        if step == N_STEPS:
+        if step == space.n_steps:
             title, hint = "complete", ""
         else:
-            title = f"choose the {'group' if step % 2 else 'row'} of {SITES[step // 2]}"
-            hint = f"step {step + 1} of {N_STEPS}"
+            title = f"choose the {space.column_word if step % 2 else 'row'} of {space.sites[step // 2]}"
+            hint = f"step {step + 1} of {space.n_steps}"
         sheet.text(WIDTH - 20, 36, title, size=14, bold=True, align="right")
         sheet.text(WIDTH - 20, 58, hint, size=9, colour=_QUIET, align="right")
 
 
-def _draw_outcome(sheet: _Sheet, sites: list[_Site], outcome: Ending) -> None:
-    left, top = _PANEL[0], _PANEL[1] + N_SITES * _SITE_GAP + 4
+def _draw_outcome(sheet: _Sheet, space: Space, sites: list[_Site], outcome: Ending) -> None:
+    left, top = _PANEL[0], _PANEL[1] + space.n_sites * _site_gap(space) + 4
     success = outcome.reward > 0
     colour = _GOOD if success else _BAD
-    what, why, classes = _verdict(sites, outcome)
-    title, detail = (11.5, 9.0) if outcome.formula is None else (14.0, 11.0)
+    what, why, classes = _verdict(space, sites, outcome)
+    title, detail = (11.5, 9.0) if outcome.energy is None else (14.0, 11.0)
     what = what.translate(_SUBSCRIPT)
     why = why.replace("-", _MINUS)
     sheet.box(left, top, _PANEL_WIDTH, 96, fill=colour, radius=7)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.errors import InputError
 from elpa_env.rules import initial_digits
-from elpa_env.space import (
-    N_TABLE,
-    composition_mask,
-    compound_mask,
-    index_to_digits,
-    mirrored,
-    swap_ab,
-)
+from elpa_env.space import ELPASOLITE_SPACE, Space
 
 MIN_VALID: Final = 1e-9
 """Share of real compositions below which what a stated distribution holds of them may be rounding alone."""
@@ -72,9 +65,16 @@ class Preset:
     chosen_by: str
 
 
-def chosen_by(config: object, presets: Iterable[Preset]) -> str:
+FEWER: Final = "those for elpasolite, with fewer updates for fewer rows"
+"""What the hyperparameters for some thousand rows were chosen by."""
+ELSEWHERE: Final = "those for elpasolite, not tried out on this space"
+"""What all hyperparameters that ship were chosen by, in any other space."""
+
+
+def chosen_by(config: object, presets: Iterable[Preset], space: Space = ELPASOLITE_SPACE) -> str:
     """What hyperparameters were chosen by: the word of the preset that they equal, else "the user"."""
-    return next((preset.chosen_by for preset in presets if preset.config == config), "the user")
+    found = next((preset.chosen_by for preset in presets if preset.config == config), "the user")
+    return ELSEWHERE if found != "the user" and space != ELPASOLITE_SPACE else found
 
 
 def access_of(sampler: object) -> Access:
@@ -88,7 +88,8 @@ class Sampler(Protocol):
     """Anything that draws candidate compositions for a target class.
 
     A sampler that also has an attribute ``access`` (an `Access`) says what it saw before it drew anything;
-    of one that has none this is unknown, see `access_of`.
+    of one that has none this is unknown, see `access_of`. One that draws from another space than elpasolite's
+    has it as its attribute ``space``, see `space_of`.
     """
 
     name: str
@@ -98,11 +99,11 @@ class Sampler(Protocol):
 
         Args:
             n: how many; at least 1.
-            target_class: energy class 1..10 to aim at.
+            target_class: class 1..k to aim at.
             seed: same seed, same candidates; None takes entropy from the system.
 
         Returns:
-            (n, 8) digits, in order, repeats and compositions that do not exist included.
+            (n, 2 S) digits, in order, repeats and compositions that do not exist included.
 
         Raises:
             InputError: a class that this sampler was not made for.
@@ -112,14 +113,29 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class ExactSampler(Sampler, Protocol):
-    """A sampler that can also state its distribution exactly."""
+    """A sampler that can also state its distribution exactly.
+
+    One that cannot do so in its space, which is too large, says so by an attribute ``exact`` that is False;
+    see `is_exact`.
+    """
 
     def distribution(self, target_class: int) -> NDArray[np.float64]:
-        """(39^4,) probability of every entry of the composition table.
+        """(n_table,) probability of every entry of the composition table.
 
         It sums to the fraction of candidates that are real compositions, at most 1.
         """
         ...
+
+
+def space_of(sampler: object) -> Space:
+    """The space that a sampler says it draws from; elpasolite's where it says nothing."""
+    space = getattr(sampler, "space", None)
+    return space if isinstance(space, Space) else ELPASOLITE_SPACE
+
+
+def is_exact(sampler: Sampler) -> TypeGuard[ExactSampler]:
+    """Whether a sampler states its distribution."""
+    return isinstance(sampler, ExactSampler) and getattr(sampler, "exact", True) is not False
 
 
 def check_n_samples(n: int, *, most: int = MAX_DRAWS) -> None:
@@ -131,35 +147,37 @@ def check_n_samples(n: int, *, most: int = MAX_DRAWS) -> None:
 
 
 def sample_distribution(
-    distribution: NDArray[np.float64], n: int, *, seed: int | None = None
+    space: Space, distribution: NDArray[np.float64], n: int, *, seed: int | None = None
 ) -> NDArray[np.int8]:
     """Draw candidates from a stated distribution.
 
     Args:
-        distribution: (39^4,) probability of every entry of the composition table, those that repeat an
+        space: of the compositions.
+        distribution: (n_table,) probability of every entry of the composition table, those that repeat an
             element included. What its sum lacks to 1 is the share of further candidates that are no
             composition.
         n: how many.
         seed: same seed, same candidates.
 
     Returns:
-        (n, 8) digits. A candidate that is no entry of the table comes with every digit open, since the
+        (n, 2 S) digits. A candidate that is no entry of the table comes with every digit open, since the
         distribution does not say which of the impossible ones it was.
 
     Raises:
         InputError: it is no distribution, see `check_distribution`.
     """
-    places, p = _support(distribution)
+    places, p = _support(space, distribution)
     lacking = 1 - p.sum()
     if lacking > _ROUNDING:
         places, p = np.append(places, -1), np.append(p, lacking)
     index = places[_draw(p, n, np.random.default_rng(seed))]
-    digits = initial_digits(n)
-    digits[index >= 0] = index_to_digits(index[index >= 0])
+    digits = initial_digits(space, n)
+    digits[index >= 0] = space.index_to_digits(index[index >= 0])
     return digits
 
 
 def count_draws(
+    space: Space,
     distribution: NDArray[np.float64],
     n_valid: int,
     *,
@@ -173,21 +191,22 @@ def count_draws(
     as one multinomial variate, the candidates that are no composition as a negative binomial one.
 
     Args:
-        distribution: (39^4,) as of `sample_distribution`; what repeats an element is no composition.
+        space: of the compositions.
+        distribution: (n_table,) as of `sample_distribution`; what repeats an element is no composition.
         n_valid: how many, at least 1.
         seed: same seed, same draws.
         keep: how many to return, at most `n_valid`.
         name: whose distribution it is, for the message.
 
     Returns:
-        (39^4,) how often each composition was drawn, the candidates that this took, and the index of the
+        (n_table,) how often each composition was drawn, the candidates that this took, and the index of the
         first `keep` in the order drawn.
 
     Raises:
         InputError: it is no distribution or holds next to no real composition, or the candidates are too
             many to count.
     """
-    places, p = _support(distribution, real=True)
+    places, p = _support(space, distribution, real=True)
     valid = min(float(p.sum()), 1.0)
     if valid < MIN_VALID:
         raise InputError(f"{name} makes too few real compositions: a share of {valid:.1g} of what it draws")
@@ -195,7 +214,7 @@ def count_draws(
     p /= p.sum()
     one_by_one, at_once = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     kept = places[_draw(p, min(keep, n_valid), one_by_one)]
-    counts = np.bincount(kept, minlength=N_TABLE)
+    counts = np.bincount(kept, minlength=space.n_table)
     counts[places] += at_once.multinomial(n_valid - len(kept), p)
     if valid > 1 - _ROUNDING:
         return counts, n_valid, kept
@@ -203,6 +222,7 @@ def count_draws(
 
 
 def unique_sample(
+    space: Space,
     distribution: NDArray[np.float64],
     n: int,
     *,
@@ -218,7 +238,8 @@ def unique_sample(
     kept: the smaller of their keys is again such a key, of the sum of their probabilities.
 
     Args:
-        distribution: (39^4,) as of `sample_distribution`.
+        space: of the compositions.
+        distribution: (n_table,) as of `sample_distribution`.
         n: how many, at most the compounds of positive probability.
         seed: same seed, same compounds.
         exclude: (k,) compositions; their compounds are left out, and all others come in the order in which
@@ -231,13 +252,18 @@ def unique_sample(
         InputError: it is no distribution, `n` is not positive, or there are fewer than `n` to draw.
     """
     check_n_samples(n)
-    places, p = _support(distribution, real=True)
-    keys = np.full(N_TABLE, np.inf)
+    places, p = _support(space, distribution, real=True)
+    keys = np.full(space.n_table, np.inf)
     keys[places] = np.log(np.random.default_rng(seed).exponential(size=len(places))) - np.log(p)
     if exclude is not None:
-        keys[exclude] = keys[swap_ab(exclude)] = np.inf
-    other = mirrored(keys)
-    first = np.flatnonzero(np.isfinite(keys) & ((keys < other) | (compound_mask() & (keys == other))))
+        for image in (exclude, *space.images(exclude)):
+            keys[image] = np.inf
+    before = np.isfinite(keys)
+    own = np.arange(space.n_table, dtype=np.int32)
+    for other, image in zip(space.mirrored(keys), space.mirrored(own), strict=True):
+        # an order of the sites may leave a composition as it is; of two equal keys the smaller index counts
+        before &= (keys < other) | ((keys == other) & (own <= image))
+    first = np.flatnonzero(before)
     if n > len(first):
         besides = "" if exclude is None else " besides those left out"
         raise InputError(
@@ -247,15 +273,15 @@ def unique_sample(
     return chosen[np.argsort(keys[chosen])]
 
 
-def check_distribution(distribution: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """(39^4,) float64 of what is a distribution over the entries of the composition table.
+def check_distribution(space: Space, distribution: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(n_table,) float64 of what is a distribution over the entries of the composition table.
 
     Raises:
         InputError: another shape, a probability that is negative or no number, or a sum above 1.
     """
     p = np.asarray(distribution, dtype=np.float64)
-    if p.shape != (N_TABLE,):
-        raise InputError(f"a distribution must have shape ({N_TABLE},), got {p.shape}")
+    if p.shape != (space.n_table,):
+        raise InputError(f"a distribution must have shape ({space.n_table},), got {p.shape}")
     total, least = float(p.sum()), float(p.min())
     if not least >= 0:  # NaN fails every comparison
         raise InputError(f"probabilities must be at least 0, got {least:.3g}")
@@ -265,11 +291,11 @@ def check_distribution(distribution: NDArray[np.floating[Any]]) -> NDArray[np.fl
 
 
 def _support(
-    distribution: NDArray[np.float64], *, real: bool = False
+    space: Space, distribution: NDArray[np.float64], *, real: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Entries of positive probability, and these; with `real` those that are compositions alone."""
-    p = check_distribution(distribution)
-    places = np.flatnonzero((p > 0) & composition_mask() if real else p > 0)
+    p = check_distribution(space, distribution)
+    places = np.flatnonzero((p > 0) & space.composition_mask if real else p > 0)
     return places, p[places]
 
 

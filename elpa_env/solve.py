@@ -1,4 +1,4 @@
-"""The exact solution of `Elpasolite-v0`: optimal Q-values of every state by one backward pass.
+"""The exact solution of an environment: optimal Q-values of every state by one backward pass.
 
 What no agent can beat, and what its Boltzmann policy would draw if it had learned everything. The
 solution sees the landscape, which a model trained on a training set must not: it is a reference line.
@@ -14,20 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.backups import ExactBackup, boltzmann, state_values
-from elpa_env.classes import check_target_class
 from elpa_env.errors import InputError, check_choice
-from elpa_env.rules import N_ACTIONS, Masking, check_masking, steps_taken
+from elpa_env.landscape import load_landscape
+from elpa_env.rules import Masking, check_masking
 from elpa_env.sampler import Access, sample_distribution
-from elpa_env.space import N_COMPOSITIONS, N_STEPS
-from elpa_env.states import WIDTHS
-from elpa_env.tree import (
-    SIZES,
-    EnergyClasses,
-    digits_to_codes,
-    leaf_rewards,
-    level_masks,
-    policy_distribution,
-)
+from elpa_env.space import Space
+from elpa_env.tree import EnergyClasses
 
 NAMES: Final[dict[ExactBackup, str]] = {"max": "optimal-hard", "soft": "optimal-soft"}
 """What the exact solutions are called in comparisons: a max backup is also known as a hard one."""
@@ -41,15 +33,17 @@ class Solution:
     """Optimal Q-values for one class.
 
     Attributes:
-        q: for each of the eight steps (n_step, width): Q of every state and action, states in the order
+        space: of the environment.
+        q: for each step (n_step, width): Q of every state and action, states in the order
             of `elpa_env.tree`; -inf where the action is closed.
-        target_class: 1..10.
+        target_class: 1..k.
         backup: "max" or "soft", see `elpa_env.backups`.
         beta: inverse temperature of the Boltzmann policy, and of the soft backup.
         gamma: discount factor.
         masking: which actions are open.
     """
 
+    space: Space
     q: tuple[NDArray[np.float64], ...]
     target_class: int
     backup: ExactBackup
@@ -66,30 +60,31 @@ class Solution:
         """Boltzmann policy softmax(beta Q) over the open actions.
 
         Args:
-            digits: (m, 8) unfinished states, at any steps.
+            digits: (m, 2 S) unfinished states, at any steps.
 
         Returns:
-            (m, 8); all 0 where no action is open, in states that open actions never reach.
+            (m, n_actions); all 0 where no action is open, in states that open actions never reach.
 
         Raises:
             InputError: a finished composition, which has no next action.
         """
-        steps = steps_taken(digits)
-        if (steps == N_STEPS).any():
+        space, tree = self.space, self.space.tree
+        steps = space.states.steps_taken(digits)
+        if (steps == space.n_steps).any():
             raise InputError("action probabilities are of unfinished states, got a finished composition")
-        policy = np.zeros((len(digits), N_ACTIONS))
+        policy = np.zeros((len(digits), space.n_actions))
         for step in np.unique(steps).tolist():
             here = steps == step
-            q = self.q[step][digits_to_codes(step, digits[here])]
-            policy[here, : WIDTHS[step]] = boltzmann(q, self.beta)
+            q = self.q[step][tree.digits_to_codes(step, digits[here])]
+            policy[here, : tree.widths[step]] = boltzmann(q, self.beta)
         return policy
 
     def distribution(self) -> NDArray[np.float64]:
-        """(39^4,) probability of every composition under the Boltzmann policy.
+        """(n_table,) probability of every composition under the Boltzmann policy.
 
         It sums to 1 with masking "composition", to the share of real compositions with "digits".
         """
-        return policy_distribution(lambda _, digits: self.action_probabilities(digits))
+        return self.space.tree.policy_distribution(lambda _, digits: self.action_probabilities(digits))
 
 
 def solve(
@@ -109,30 +104,33 @@ def solve(
     prefers no branch that holds a composition of the class to another, however few they hold.
 
     Args:
-        target_class: 1..10.
+        target_class: 1..k.
         backup: "max", V = max Q; or "soft", V = log(sum of exp(beta Q)) / beta; over the open actions.
         beta: inverse temperature, 1e-6..1e6.
         gamma: discount factor, above 0, at most 1.
         masking: which actions are open, "digits" or "composition", see `rules.action_masks`.
-        landscape: of the energy classes; the shipped one by default.
+        landscape: of the classes, and so of the space: a `Table` or a judge; that of elpasolite by default.
 
     Raises:
         InputError: a value that cannot be used.
     """
-    check_target_class(target_class)
     check_choice("backup", backup, get_args(ExactBackup))
     check_masking(masking)
     if not BETA_MIN <= beta <= BETA_MAX:
         raise InputError(f"beta must be 1e-6..1e6, got {beta}")
     if not 0 < gamma <= 1:
         raise InputError(f"gamma must be above 0 and at most 1, got {gamma}")
-    after = leaf_rewards(target_class, landscape)
+    energies = landscape if landscape is not None else load_landscape()
+    target_class = energies.space.targets.check(target_class)
+    tree = energies.space.tree
+    after = tree.leaf_rewards(target_class, energies)
     levels: list[NDArray[np.float64]] = []
-    for step in reversed(range(N_STEPS)):
-        q = np.where(level_masks(step, masking), after.reshape(SIZES[step], WIDTHS[step]), -np.inf)
+    for step in reversed(range(tree.space.n_steps)):
+        rewards = after.reshape(tree.sizes[step], tree.widths[step])
+        q = np.where(tree.level_masks(step, masking), rewards, -np.inf)
         levels.append(q)
         after = gamma * state_values(q, backup=backup, beta=beta)
-    return Solution(tuple(reversed(levels)), target_class, backup, beta, gamma, masking)
+    return Solution(tree.space, tuple(reversed(levels)), target_class, backup, beta, gamma, masking)
 
 
 class OptimalSampler:
@@ -146,7 +144,7 @@ class OptimalSampler:
         beta: inverse temperature.
         gamma: discount factor.
         masking: which actions are open.
-        landscape: of the energy classes; the shipped one by default.
+        landscape: of the classes, and so of the space: a `Table` or a judge; that of elpasolite by default.
 
     Raises:
         InputError: no such backup.
@@ -163,16 +161,17 @@ class OptimalSampler:
     ) -> None:
         check_choice("backup", backup, get_args(ExactBackup))
         self.name = NAMES[backup]
-        self.access = Access("reference", landscape_queries=N_COMPOSITIONS)
+        self.space = landscape.space if landscape is not None else load_landscape().space
+        self.access = Access("reference", landscape_queries=self.space.n_compositions)
         self._solve = functools.partial(
             solve, backup=backup, beta=beta, gamma=gamma, masking=masking, landscape=landscape
         )
         self.distribution = functools.lru_cache(maxsize=1)(self._distribution)
 
     def _distribution(self, target_class: int) -> NDArray[np.float64]:
-        """(39^4,) probability of every composition."""
+        """(n_table,) probability of every composition."""
         return self._solve(target_class).distribution()
 
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
-        """Draw (n, 8) digits; see `elpa_env.Sampler` and `elpa_env.sampler.sample_distribution`."""
-        return sample_distribution(self.distribution(target_class), n, seed=seed)
+        """Draw (n, 2 S) digits; see `elpa_env.Sampler` and `elpa_env.sampler.sample_distribution`."""
+        return sample_distribution(self.space, self.distribution(target_class), n, seed=seed)

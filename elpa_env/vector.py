@@ -1,8 +1,8 @@
-"""Many episodes of `Elpasolite-v0` at once, all in a few array operations a step."""
+"""Many episodes at once, all in a few array operations a step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +11,19 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from elpa_env import rules, states
-from elpa_env.classes import one_hot
-from elpa_env.env import ElpasoliteEnv, Settings, render_state
+from elpa_env import catalogue, rules, states
+from elpa_env.classes import Targets
+from elpa_env.env import CompositionEnv, Settings, Target, render_state, resolve_space
 from elpa_env.errors import InputError, check_choice
-from elpa_env.landscape import EnergyModel
 from elpa_env.late import LateInfo
+from elpa_env.prototype import Prototype
 from elpa_env.rules import Masking, Outcome, Reward
-from elpa_env.space import N_STEPS
+from elpa_env.space import ELPASOLITE_SPACE, Space
+from elpa_env.table import EnergyModel
 
 
-class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
-    """`num_envs` episodes of `ElpasoliteEnv` side by side, with the same rules and the same arrays.
+class CompositionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
+    """`num_envs` episodes of `CompositionEnv` side by side, with the same rules and the same arrays.
 
     Energies are asked for all compositions that a step completes in one call. What `info` gains where
     episodes end is in arrays of all `num_envs`, a key `_x` beside a key `x` says which of them have one, and
@@ -30,8 +31,10 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
 
     Args:
         num_envs: episodes.
-        target_class: as in `ElpasoliteEnv`, and so are the four that follow.
+        prototype: as in `CompositionEnv`, and so are the six that follow.
         energy_model: see there.
+        target: see there.
+        targets: see there.
         reward: see there.
         masking: see there.
         render_mode: see there; `render` gives a tuple of one frame an episode.
@@ -47,22 +50,32 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self,
         num_envs: int = 1,
         *,
-        target_class: int | None = 1,
+        prototype: Prototype | Space | str = ELPASOLITE_SPACE,
         energy_model: EnergyModel | None = None,
+        target: Target = None,
+        targets: Targets | Mapping[str, Sequence[float]] | None = None,
         reward: Reward | None = None,
         masking: Masking = "digits",
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
+        space, target_class = resolve_space(prototype, target, targets)
+        settings = Settings.check(space, target_class, energy_model, reward, masking, render_mode)
+        self._set_up(num_envs, settings, autoreset_mode)
+
+    def _set_up(self, num_envs: int, settings: Settings, autoreset_mode: AutoresetMode | str) -> None:
+        """Everything but the settings themselves."""
         if not isinstance(num_envs, int | np.integer) or isinstance(num_envs, bool) or num_envs < 1:
             raise InputError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
         if not isinstance(autoreset_mode, AutoresetMode):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
-        self.settings = Settings.check(target_class, energy_model, reward, masking, render_mode)
+        self.settings = settings
+        self.space = settings.space
+        self._states = self.space.states
         self.num_envs = num_envs
-        self.render_mode = render_mode
+        self.render_mode = settings.render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**ElpasoliteEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**CompositionEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.settings.observation_space()
         self.single_action_space = self.settings.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -73,13 +86,14 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         self._target = np.full(num_envs, self.settings.target_class or 1, dtype=np.int8)
         self._state = np.full(num_envs, states.START)
         self._step: int | None = None  # of all episodes, where they are at the same one
-        self._first = states.first_actions(self._state)
-        self._masks = states.composition_masks(self._state) if masking == "composition" else None
-        self._first_action = np.arange(0, num_envs * rules.N_ACTIONS, rules.N_ACTIONS)
+        self._first = self._states.first_actions(self._state)
+        composition = settings.masking == "composition"
+        self._masks = self._states.composition_masks(self._state) if composition else None
+        self._first_action = np.arange(0, num_envs * self._states.stride, self._states.stride)
         # Up to date where all episodes are at the same step; the class of the episode is always.
         self._observation = self.settings.observe(self._state, self._target)
         self._over = self._everyone = np.arange(num_envs)
-        self._outcomes: list[Outcome | None] = [None] * num_envs if render_mode else []
+        self._outcomes: list[Outcome | None] = [None] * num_envs if self.render_mode else []
 
     @property
     def n_queries(self) -> int:
@@ -137,7 +151,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         """Make the next choice in every episode.
 
         Raises:
-            InputError: actions of the wrong shape or outside 0..7, or a failing energy model or
+            InputError: actions of the wrong shape or out of range, or a failing energy model or
                 reward; `reset` starts afresh.
             ResetNeeded: an episode is over.
         """
@@ -164,7 +178,7 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
             self._restart(self._over, states.START)
             self._over, ended = self._over[:0], np.zeros(self.num_envs, dtype=bool)
         else:
-            self._restart(self._over, states.OVER)
+            self._restart(self._over, self._states.over)
             ended = self._choose(action, highest)
         rewards = np.zeros(self.num_envs)
         if len(self._over) == 0:
@@ -177,19 +191,22 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         return rewards, ended, endings
 
     def observe(self) -> NDArray[np.float32]:
-        """(num_envs, 8 or 18) what the agent sees, a fresh array."""
+        """(num_envs, ...) what the agent sees, a fresh array."""
         if self._step is not None:
             return self._observation.copy()
-        scaled = states.observe(self._state)
+        scaled = self._states.observe(self._state)
         if self.settings.target_class is not None:
             return scaled
         observation = self._observation.copy()
-        observation[:, :N_STEPS] = scaled
+        observation[:, : self.space.n_steps] = scaled
         return observation
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(num_envs, 8) True where an action is allowed."""
-        return states.range_masks(self._first) if self._masks is None else self._masks.copy()
+        """(num_envs, n_actions) True where an action is allowed."""
+        if self._masks is None:
+            return self._states.unpadded(self._states.range_masks(self._first))
+        padded = self._states.n_actions < self._states.stride
+        return self._states.unpadded(self._masks) if padded else self._masks.copy()
 
     def render(self) -> tuple[Any, ...] | None:
         """One text or picture an episode, as `render_mode` says."""
@@ -198,7 +215,12 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         masks = self.action_masks()
         return tuple(
             render_state(
-                self.render_mode, int(self._state[i]), masks[i], self._outcomes[i], int(self._target[i])
+                self.space,
+                self.render_mode,
+                int(self._state[i]),
+                masks[i],
+                self._outcomes[i],
+                int(self._target[i]),
             )
             for i in range(self.num_envs)
         )
@@ -213,20 +235,20 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         if self._masks is not None:
             allowed = self._masks.reshape(-1).take(self._first_action + action)
         step = self._step
-        if step is not None and (highest < states.WIDTHS[step] if allowed is None else allowed.all()):
-            self._state, self._observation[:, step] = states.advance_together(self._state, step, action)
-            self._first += rules.N_ACTIONS
+        if step is not None and (highest < self._states.widths[step] if allowed is None else allowed.all()):
+            self._state, self._observation[:, step] = self._states.advance_together(self._state, step, action)
+            self._first += self._states.stride
             self._step = step + 1
-            ended = np.full(self.num_envs, self._step == N_STEPS)
-            self._over = self._everyone if self._step == N_STEPS else self._everyone[:0]
+            ended = np.full(self.num_envs, self._step == self.space.n_steps)
+            self._over = self._everyone if self._step == self.space.n_steps else self._everyone[:0]
         else:
-            self._state, legal = states.advance(self._state, self._first + action, allowed)
-            self._first = states.first_actions(self._state)
+            self._state, legal = self._states.advance(self._state, self._first + action, allowed)
+            self._first = self._states.first_actions(self._state)
             self._step = None
-            ended = (self._first == states.COMPLETE) | ~legal
+            ended = (self._first == self._states.complete) | ~legal
             self._over = np.flatnonzero(ended)
         if self._masks is not None:
-            self._masks = states.composition_masks(self._state)
+            self._masks = self._states.composition_masks(self._state)
         return ended
 
     def _finish(self) -> Endings:
@@ -267,25 +289,27 @@ class ElpasoliteVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDAr
         action = given.astype(np.int64, copy=False)
         # a negative action is a very large one when read without its sign
         highest = int(action.view(np.uint64).max())
-        if highest >= rules.N_ACTIONS:
-            bad = given[(given < 0) | (given >= rules.N_ACTIONS)][0]
-            raise InputError(f"actions must be 0..{rules.N_ACTIONS - 1}, got {bad}")
+        n_actions = self.space.n_actions
+        if highest >= n_actions:
+            bad = given[(given < 0) | (given >= n_actions)][0]
+            raise InputError(f"actions must be 0..{n_actions - 1}, got {bad}")
         return action, highest
 
     def _restart(self, which: NDArray[np.int64], state: int) -> None:
-        """Start (m,) episodes anew: from `states.START` now, or from `states.OVER` with the next action."""
+        """Start (m,) episodes anew: from `states.START` now, or from `States.over` with the next action."""
         everyone = len(which) == self.num_envs
         places = slice(None) if everyone else which
         self._state[places] = state
         self._first[places] = state  # neither has a digit set: they are their own first action
         self._step = 0 if everyone else None
         if everyone:
-            self._observation[:, :N_STEPS] = 0
+            self._observation[:, : self.space.n_steps] = 0
         if self._masks is not None:
-            self._masks[places] = states.composition_masks(np.array([state]))
+            self._masks[places] = self._states.composition_masks(np.array([state]))
         if self.settings.target_class is None:
             target = self.settings.targets(self._key[places], self._episode[places])
-            self._target[places], self._observation[places, N_STEPS:] = target, one_hot(target)
+            self._target[places] = target
+            self._observation[places, self.space.n_steps :] = self.space.targets.one_hot(target)
             self._episode[places] += np.uint64(1)
         for i in which if self._outcomes else ():
             self._outcomes[i] = None
@@ -304,7 +328,7 @@ class Endings(NamedTuple):
         num_envs: of the environment.
         over: (m,) the episodes.
         state: (m,) that they ended in.
-        target: (m,) class 1..10 that they aimed at.
+        target: (m,) class 1..k that they aimed at.
         outcome: what they came to.
         queries: (m,) compositions that each environment has asked its energy model about so far.
     """
@@ -318,23 +342,26 @@ class Endings(NamedTuple):
     queries: NDArray[np.int64]
 
     def observations(self) -> NDArray[np.float32]:
-        """(m, 8 or 18) at the end."""
+        """(m, ...) at the end."""
         return self.settings.observe(self.state, self.target)
 
     def masks(self) -> NDArray[np.int8]:
-        """(m, 8) at the end."""
+        """(m, n_actions) at the end."""
         composition = self.settings.masking == "composition"
-        masks: NDArray[np.int8] = states.action_masks(self.state, composition=composition).view(np.int8)
+        states_ = self.settings.space.states
+        masks: NDArray[np.int8] = states_.action_masks(self.state, composition=composition).view(np.int8)
         return masks
 
     def lengths(self) -> NDArray[np.int64]:
         """(m,) choices made, the one that ended the episode included."""
-        return np.minimum(states.first_actions(self.state) // rules.N_ACTIONS + 1, N_STEPS)
+        states_ = self.settings.space.states
+        taken = states_.first_actions(self.state) // states_.stride
+        return np.minimum(taken + 1, self.settings.space.n_steps)
 
     def infos(self) -> dict[str, Any]:
         """What the `info` of all environments gains."""
         outcome = self.outcome
-        formulas, numbers = rules.texts_and_numbers(outcome.index)
+        formulas, numbers = rules.texts_and_numbers(outcome.space, outcome.index)
         values: dict[str, NDArray[Any]] = {
             "is_success": outcome.reward > 0,
             "formula": formulas,
@@ -343,8 +370,9 @@ class Endings(NamedTuple):
             "n_queries": self.queries,
         }
         infos = self._spread(self.over, values)
-        if len(real := np.flatnonzero(outcome.index >= 0)):
-            infos |= self._spread(self.over[real], {"energy": outcome.energy[real].astype(np.float64)})
+        energy = outcome.energy
+        if len(known := np.flatnonzero(np.isfinite(energy))):
+            infos |= self._spread(self.over[known], {"energy": energy[known].astype(np.float64)})
         return infos
 
     def of_the_same_step(self) -> dict[str, Any]:
@@ -365,3 +393,40 @@ class Endings(NamedTuple):
             infos[key][where] = value
             infos[f"_{key}"] = has
         return infos
+
+
+class ElpasoliteVectorEnv(CompositionVectorEnv):
+    """`num_envs` episodes of `ElpasoliteEnv`; see there and `CompositionVectorEnv` for the arguments."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        target_class: int | None = 1,
+        energy_model: EnergyModel | None = None,
+        reward: Reward | None = None,
+        masking: Masking = "digits",
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        how = energy_model, reward, masking, render_mode
+        self._set_up(num_envs, Settings.check(ELPASOLITE_SPACE, target_class, *how), autoreset_mode)
+
+
+class PerovskiteVectorEnv(CompositionVectorEnv):
+    """`num_envs` episodes of `PerovskiteEnv`; see there and `CompositionVectorEnv` for the arguments."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        target: int | str | None = "stable",
+        energy_model: EnergyModel | None = None,
+        reward: Reward | None = None,
+        masking: Masking = "digits",
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        space = catalogue.load_space("abo3").space
+        how = energy_model, reward, masking, render_mode
+        self._set_up(num_envs, Settings.check(space, target, *how), autoreset_mode)

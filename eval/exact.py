@@ -14,14 +14,23 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from elpa_env.classes import check_target_class
 from elpa_env.rules import Masking, check_masking
-from elpa_env.sampler import ExactSampler, Progress, Sampler, check_distribution, check_n_samples, count_draws
+from elpa_env.sampler import (
+    Progress,
+    Sampler,
+    check_distribution,
+    check_n_samples,
+    count_draws,
+    is_exact,
+    space_of,
+    unique_sample,
+)
 from elpa_env.solve import NAMES, solve
+from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.judge import Judge
-from eval.metrics import METRICS, expected_metrics, hit_probability
-from eval.scoring import Score, Tally, count_samples, score_tally
+from eval.metrics import METRICS, NEW, expected_metrics, hit_probability
+from eval.scoring import Score, Tally, count_samples, first_new, score_tally
 
 CEILING: Final = "ceiling"
 """Uniform over the class: every sample right, the best expected coverage, no distance."""
@@ -34,8 +43,8 @@ class ExactScore:
     """What a distribution is worth, free of sampling noise; a figure without a meaning is NaN.
 
     Attributes:
-        metrics: under the keys of `eval.metrics.METRICS`; coverages and compounds are expected ones, see
-            `eval.metrics.expected_metrics`.
+        metrics: under the keys of `eval.metrics.METRICS` that follow from a distribution; coverages and
+            compounds are expected ones, see `eval.metrics.expected_metrics`.
         judge: name of the `eval.judge.Judge` that decided the classes.
         n_samples: valid samples on which the coverages and the next three depend.
         novel: expected number of different compositions that are not in the training set; None
@@ -99,20 +108,20 @@ def exact_score(
     """Score what an `ExactSampler` states, without drawing a sample.
 
     Args:
-        distribution: (39^4,) of ``sampler.distribution(target_class)``.
+        distribution: (n_table,) of ``sampler.distribution(target_class)``.
         judge: decides the classes.
-        target_class: 1..10.
+        target_class: 1..k.
         n_samples: N, valid samples on which the coverages depend.
         training_set: what counts as known.
 
     Raises:
-        InputError: no samples, the class is not 1..10, or it is no distribution.
+        InputError: no samples, there is no such class, or it is no distribution.
     """
-    check_target_class(target_class)
-    distribution = check_distribution(distribution)
+    target_class = judge.space.targets.check(target_class)
+    distribution = check_distribution(judge.space, distribution)
     table_class = judge.table_class
-    metrics = expected_metrics(distribution, table_class, target_class=target_class, n_samples=n_samples)
-    places = np.flatnonzero((distribution > 0) & (table_class > 0))
+    metrics = expected_metrics(distribution, judge, target_class=target_class, n_samples=n_samples)
+    places = np.flatnonzero((distribution > 0) & judge.space.composition_mask)
     valid = float(distribution[places].sum())
     p = distribution[places] / valid
     hits = hit_probability(p, n_samples)
@@ -134,6 +143,7 @@ def exact_score(
 
 
 def count_distribution(
+    space: Space,
     distribution: NDArray[np.float64],
     n_valid: int,
     *,
@@ -147,7 +157,8 @@ def count_distribution(
     depend on `n_valid`, see `elpa_env.sampler.count_draws`.
 
     Args:
-        distribution: (39^4,) probability of every entry of the composition table; what repeats an element
+        space: of the compositions.
+        distribution: (n_table,) probability of every entry of the composition table; what repeats an element
             is no valid sample.
         n_valid: valid samples, at least 1.
         seed: same seed, same samples.
@@ -161,8 +172,10 @@ def count_distribution(
         InputError: no samples or too many, or the distribution holds next to no real composition.
     """
     check_n_samples(n_valid)
-    tally = Tally()
-    tally.counts, tally.n_raw, kept = count_draws(distribution, n_valid, seed=seed, keep=keep, name=name)
+    tally = Tally(space)
+    tally.counts, tally.n_raw, kept = count_draws(
+        space, distribution, n_valid, seed=seed, keep=keep, name=name
+    )
     return tally, kept
 
 
@@ -173,12 +186,14 @@ class Drawn:
     Attributes:
         tally: of the samples.
         kept: (k,) index of the first samples, in the order drawn.
-        distribution: (39^4,) that the sampler states; None where it states none.
+        distribution: (n_table,) that the sampler states; None where it states none.
+        seed: of the draws.
     """
 
     tally: Tally
     kept: NDArray[np.int64]
     distribution: NDArray[np.float64] | None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +228,7 @@ def draw(
     target_class: int,
     seed: int,
     keep: int = 0,
+    space: Space | None = None,
     progress: Progress | None = None,
 ) -> Drawn:
     """Draw and count `n_valid` valid samples, which no judge is needed for.
@@ -222,27 +238,61 @@ def draw(
     Args:
         sampler: what draws.
         n_valid: valid samples, at least 1.
-        target_class: 1..10.
+        target_class: 1..k.
         seed: same seed, same samples.
         keep: samples to keep in the order drawn.
+        space: of the compositions; what the sampler says by default.
         progress: called with the valid samples so far.
 
     Raises:
         InputError: the sampler makes too few real compositions, or was not made for the class.
     """
     check_n_samples(n_valid)
-    if not isinstance(sampler, ExactSampler):
-        tally, kept = count_samples(
-            sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress
-        )
-        return Drawn(tally, kept, None)
+    space = space_of(sampler) if space is None else space
+    if not is_exact(sampler):
+        how: dict[str, Any] = {"target_class": target_class, "seed": seed, "keep": keep, "space": space}
+        tally, kept = count_samples(sampler, n_valid, progress=progress, **how)
+        return Drawn(tally, kept, None, seed)
     if progress:
         progress(0, n_valid)
     distribution = sampler.distribution(target_class)
-    tally, kept = count_distribution(distribution, n_valid, seed=seed, keep=keep, name=sampler.name)
+    tally, kept = count_distribution(space, distribution, n_valid, seed=seed, keep=keep, name=sampler.name)
     if progress:
         progress(n_valid, n_valid)
-    return Drawn(tally, kept, distribution)
+    return Drawn(tally, kept, distribution, seed)
+
+
+def new_compounds(
+    space: Space,
+    kept: NDArray[np.int64],
+    distribution: NDArray[np.float64],
+    training_set: TrainingSet | None,
+    *,
+    seed: int,
+) -> NDArray[np.int64]:
+    """The first different compounds outside the training set that draws from a distribution show.
+
+    As `eval.scoring.first_new` of endless samples: where those at hand show too few, all are drawn at once.
+
+    Args:
+        space: of the compositions.
+        kept: (k,) samples of it in the order drawn.
+        distribution: (n_table,) that they were drawn from.
+        training_set: what counts as known.
+        seed: of the draws at once.
+
+    Returns:
+        (n,) index, `eval.metrics.NEW` of them, or all that the distribution has.
+    """
+    new = first_new(space, kept, training_set)
+    if len(new) == NEW:
+        return new
+    known = np.zeros(0, dtype=np.int64) if training_set is None else training_set.index
+    left = np.zeros(space.n_table, dtype=bool)
+    left[space.compound_table[(distribution > 0) & space.composition_mask]] = True
+    left[space.index_to_compound(known)] = False
+    n = min(NEW, int(left.sum()))
+    return unique_sample(space, distribution, n, seed=seed, exclude=known) if n else kept[:0]
 
 
 def score_drawn(
@@ -253,14 +303,19 @@ def score_drawn(
     Args:
         drawn: by `draw`, now or long ago.
         judge: decides energies and classes.
-        target_class: 1..10.
+        target_class: 1..k.
         training_set: what counts as known.
 
     Raises:
-        InputError: nothing valid was drawn, or the class is not 1..10.
+        InputError: nothing valid was drawn, or there is no such class.
     """
     how: dict[str, Any] = {"judge": judge, "target_class": target_class, "training_set": training_set}
-    score, exact = score_tally(drawn.tally, **how), None
+    new = None
+    if drawn.distribution is not None:
+        new = new_compounds(judge.space, drawn.kept, drawn.distribution, training_set, seed=drawn.seed)
+    elif len(drawn.kept):
+        new = first_new(judge.space, drawn.kept, training_set)
+    score, exact = score_tally(drawn.tally, new=new, **how), None
     if drawn.distribution is not None:
         exact = exact_score(drawn.distribution, n_samples=drawn.tally.n_valid, **how)
     return Evaluation(drawn, score, exact)
@@ -283,7 +338,7 @@ def evaluate(
         sampler: what draws.
         n_valid: valid samples, at least 1.
         judge: decides energies and classes.
-        target_class: 1..10.
+        target_class: 1..k.
         seed: same seed, same samples.
         training_set: what counts as known.
         keep: samples to keep in the order drawn.
@@ -292,7 +347,15 @@ def evaluate(
     Raises:
         InputError: the sampler makes too few real compositions, or was not made for the class.
     """
-    drawn = draw(sampler, n_valid, target_class=target_class, seed=seed, keep=keep, progress=progress)
+    drawn = draw(
+        sampler,
+        n_valid,
+        target_class=target_class,
+        seed=seed,
+        keep=keep,
+        space=judge.space,
+        progress=progress,
+    )
     return score_drawn(drawn, judge=judge, target_class=target_class, training_set=training_set)
 
 
@@ -302,7 +365,7 @@ def solve_class(
     """Solve one class with both backups and score the Boltzmann policies exactly.
 
     Args:
-        target_class: 1..10.
+        target_class: 1..k.
         judge: decides the classes, of the environment that is solved and in the scores.
         beta: inverse temperature of policy and soft backup.
         gamma: discount factor.
@@ -317,6 +380,7 @@ def solve_class(
         InputError: a value that cannot be used.
     """
     started = time.perf_counter()
+    target_class = judge.space.targets.check(target_class)
     mask: Masking = check_masking(masking)
     columns: dict[str, dict[str, Any]] = {}
     for backup, name in NAMES.items():
@@ -331,6 +395,8 @@ def solve_class(
     columns[CEILING] = score.as_dict()
     return {
         "schema_version": SCHEMA_VERSION,
+        "space": judge.space.name,
+        "target": judge.space.targets.title(target_class),
         "target_class": target_class,
         "beta": beta,
         "gamma": gamma,
@@ -346,7 +412,7 @@ def solve_class(
 def exact_table(record: Mapping[str, Any]) -> Table:
     """What `solve_class` found: rows as in the paper's tables, a column a sampler."""
     table = Table(
-        title=f"Class {record['target_class']} solved exactly: beta {record['beta']:g}, "
+        title=f"{record['target'].capitalize()} solved exactly: beta {record['beta']:g}, "
         f"gamma {record['gamma']:g}, masking {record['masking']}",
         caption=f"exact, in {record['seconds']:.1f} s; judge: {escape(record['judge']['name'])}, "
         f"{record['class_members']:,} compositions in the class\n"
@@ -360,7 +426,8 @@ def exact_table(record: Mapping[str, Any]) -> Table:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for key, metric in METRICS.items():
-        table.add_row(metric.title, *(metric.show(column[key]) for column in columns.values()))
+        if metric.exact:
+            table.add_row(metric.title, *(metric.show(column[key]) for column in columns.values()))
     table.add_section()
     table.add_row("valid", *(f"{column['valid_fraction'] * 100:.2f} %" for column in columns.values()))
     table.add_row(

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN, N_CLASSES
-from elpa_env.elements import GROUPS, N_GROUPS, N_ROWS, ROWS, SYMBOLS
+from elpa_env.classes import Targets
 from elpa_env.errors import InputError
 from elpa_env.files import atomic_path
-from elpa_env.space import N_SITES, SITES
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from eval.metrics import METRICS
 from eval.placement import leader_end, place_names
 
@@ -68,8 +67,8 @@ from matplotlib.transforms import Affine2D  # noqa: E402
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ENERGY_BINS: Final[NDArray[np.float64]] = np.arange(-4.0, 6.01, 0.2)
-"""eV/atom; edges of the 0.2 eV bins of Fig. 5."""
+N_BINS: Final = 50
+"""Bins of a histogram of energies."""
 
 _STYLE: Final[dict[Any, Any]] = {
     "axes.axisbelow": True,
@@ -96,9 +95,25 @@ _LONGEST_NAME: Final = 36
 _DASHES: Final = ("-", "--", ":", "-.")
 
 
-def energy_histogram(energy: NDArray[np.floating]) -> NDArray[np.int64]:
-    """(50,) compositions in each of `ENERGY_BINS`."""
-    return np.histogram(energy, bins=ENERGY_BINS)[0].astype(np.int64)
+def energy_bins(space: Space, known: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """(51,) edges of the bins of a histogram of energies: of elpasolite the 0.2 eV bins of Fig. 5.
+
+    Args:
+        space: of the compositions.
+        known: energies of another space, between whose 0.5th and 99.5th percentile the bins lie.
+    """
+    if space.prototype == ELPASOLITE_SPACE.prototype or known is None:
+        return np.linspace(-4.0, 6.0, N_BINS + 1).round(10)
+    known = known[np.isfinite(known)]
+    limits = [limit for limit in (*space.targets.low, *space.targets.high) if np.isfinite(limit)]
+    low, high = np.quantile(known, [0.005, 0.995]) if len(known) else (0.0, 1.0)
+    low, high = min([low, *limits]), max([high, *limits])
+    return np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), N_BINS + 1)
+
+
+def energy_histogram(energy: NDArray[np.floating], bins: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(50,) compositions in each of the `energy_bins`."""
+    return np.histogram(energy[np.isfinite(energy)], bins=bins)[0].astype(np.int64)
 
 
 @contextmanager
@@ -148,6 +163,8 @@ def draw_energies(
     training: NDArray[np.int64],
     models: Mapping[str, NDArray[np.int64]],
     *,
+    bins: NDArray[np.float64],
+    space: Space,
     target_class: int,
     caption: str,
 ) -> None:
@@ -160,47 +177,60 @@ def draw_energies(
         path: picture to write.
         training: (50,) histogram of the training set.
         models: title and (50,) histogram of each model's unique samples.
+        bins: (51,) edges of these.
+        space: of the compositions.
         target_class: its range of energies is shaded.
         caption: small print, for the training set's name and the number of samples.
     """
-    low = ENERGY_MIN + (target_class - 1) * CLASS_WIDTH
-    high = low + CLASS_WIDTH
+    targets = space.targets
+    shaded = max(targets.low[target_class - 1], bins[0]), min(targets.high[target_class - 1], bins[-1])
+    low, high = _two_ends(targets, target_class, bins)
     used = np.flatnonzero(training + sum(models.values()))
-    first = min([low, *ENERGY_BINS[used[:1]].tolist()])
-    last = max([high, *ENERGY_BINS[used[-1:] + 1].tolist()])
-    near = max(low - CLASS_WIDTH, first), min(high + CLASS_WIDTH, last)
-    shaded = (
-        ENERGY_BINS[0] if target_class == 1 else low,
-        ENERGY_BINS[-1] if target_class == N_CLASSES else high,
-    )
-    title = f"Unique compositions generated for class {target_class}"
+    first = min([max(low, bins[0]), *bins[used[:1]].tolist()])
+    last = max([min(high, bins[-1]), *bins[used[-1:] + 1].tolist()])
+    near = max(2 * low - high, first), min(2 * high - low, last)
+    title = f"Unique compositions generated for {targets.title(target_class)}"
+    quantity = "formation energy" if space == ELPASOLITE_SPACE else targets.quantity.replace("_", " ")
+    unit = f" / ({targets.unit})" if targets.unit else ""
     with _picture(path, (11, 5.5), title=title, caption=caption) as figure:
         whole, close = figure.subplots(1, 2, width_ratios=(5, 4))
         for panel in (whole, close):
-            panel.axvspan(*shaded, color="0.94", label=f"class {target_class}")
-            panel.stairs(training, ENERGY_BINS, fill=True, color="0.75", label="training set")
+            panel.axvspan(*shaded, color="0.94", label=targets.title(target_class))
+            panel.stairs(training, bins, fill=True, color="0.75", label="training set")
             for (name, histogram), style in zip(models.items(), _line_styles(len(models)), strict=True):
-                panel.stairs(histogram, ENERGY_BINS, linewidth=1.4, label=_short(name), **style)
-            panel.set_xlabel("formation energy / (eV/atom)")
+                panel.stairs(histogram, bins, linewidth=1.4, label=_short(name), **style)
+            panel.set_xlabel(quantity + unit)
             panel.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
             panel.yaxis.set_major_formatter(FuncFormatter(_thousands))
-        whole.set_ylabel("different compositions in 0.2 eV/atom")
-        whole.set_xlim(first - 0.2, last + 0.2)
+        step = f"{bins[1] - bins[0]:.2g} {targets.unit}".strip()
+        whole.set_ylabel(f"different compositions in {step}")
+        whole.set_xlim(first - (bins[1] - bins[0]), last + (bins[1] - bins[0]))
         columns = 1 + len(models) // _MANY
         whole.legend(loc="best" if columns == 1 else "upper right", ncols=columns)
         if columns > 1:  # room for the legend above everything else
             rows = -(-(len(models) + 2) // columns)
             whole.set_ylim(0, whole.dataLim.y1 / max(1 - 0.043 * rows, 0.2))
         close.set_xlim(*near)
-        inside = (ENERGY_BINS[1:] > near[0]) & (ENERGY_BINS[:-1] < near[1])
+        inside = (bins[1:] > near[0]) & (bins[:-1] < near[1])
         highest = max((int(histogram[inside].max()) for histogram in models.values()), default=0)
         close.set_ylim(0, 1.06 * (highest or max(int(training[inside].max()), 1)))
+
+
+def _two_ends(targets: Targets, target_class: int, bins: NDArray[np.float64]) -> tuple[float, float]:
+    """Limits of a class; one that is open at an end is shown as wide as the class beside it."""
+    low, high = targets.low[target_class - 1], targets.high[target_class - 1]
+    if np.isinf(low) and np.isinf(high):
+        return float(bins[0]), float(bins[-1])
+    beside = [targets.high[c - 1] - targets.low[c - 1] for c in targets.neighbours(target_class)]
+    width = min([*filter(np.isfinite, beside)], default=float(bins[-1] - bins[0]) / 12)
+    return (high - width if np.isinf(low) else low), (low + width if np.isinf(high) else high)
 
 
 def draw_elements(
     path: Path,
     distributions: Mapping[str, NDArray[np.float64]],
     *,
+    space: Space,
     target_class: int,
     caption: str,
 ) -> None:
@@ -208,30 +238,35 @@ def draw_elements(
 
     Args:
         path: picture to write.
-        distributions: title and (4, 39) p(Z|S) of the full class, the training set, each model.
-        target_class: 1..10.
+        distributions: title and (S, n_elements) p(Z|S) of the full class, the training set, each model.
+        space: of the compositions.
+        target_class: 1..k.
         caption: small print.
     """
-    rows, height, width = len(distributions), N_ROWS + 1, N_GROUPS + 1
-    mosaic = np.full((rows * height - 1, N_SITES * width - 1), np.nan)
-    corners = np.mgrid[: rows * height : height, : N_SITES * width : width].reshape(2, -1, 1)
-    y, x = corners + np.stack([ROWS - 1, GROUPS - 1])[:, None, :]  # (rows x sites, elements)
+    rows, height, width = len(distributions), space.n_rows + 1, space.n_columns + 1
+    n_sites = space.n_sites
+    mosaic = np.full((rows * height - 1, n_sites * width - 1), np.nan)
+    corners = np.mgrid[: rows * height : height, : n_sites * width : width].reshape(2, -1, 1)
+    y, x = corners + np.stack([space.rows - 1, space.columns - 1])[:, None, :]  # (rows x sites, elements)
     mosaic[y, x] = shares = np.concatenate([np.asarray(p) for p in distributions.values()])
-    vmax = max(float(np.nanquantile(p[:3], 0.99)) for p in distributions.values())
-    title = f"Elements on the four sites, class {target_class}"
+    shown = max(1, n_sites - 1)  # one site often holds few elements, which would outshine the others
+    vmax = max(float(np.nanquantile(p[:shown], 0.99)) for p in distributions.values())
+    title = f"Elements on the sites, {space.targets.title(target_class)}"
     with _picture(path, (11, 0.6 + 1.7 * rows), title=title, caption=caption) as figure:
         # one panel for all: a panel a heat map and a text an element take ten times as long
         panel = figure.subplots()
         image = panel.imshow(mosaic, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
         bright = shares > 0.6 * vmax
         for chosen, colour in ((bright, "black"), (~bright, "white")):
-            _write_symbols(panel, np.nonzero(chosen)[1], x[chosen], y[chosen], colour)
+            _write_symbols(panel, space, np.nonzero(chosen)[1], x[chosen], y[chosen], colour)
         names = ["\n".join(textwrap.wrap(_short(name), 18)) for name in distributions]
         panel.set_yticks(
-            np.arange(rows) * height + (N_ROWS - 1) / 2, names, rotation=90, va="center", fontsize=9
+            np.arange(rows) * height + (space.n_rows - 1) / 2, names, rotation=90, va="center", fontsize=9
         )
         panel.set_xticks(
-            np.arange(N_SITES) * width + (N_GROUPS - 1) / 2, [f"site {s}" for s in SITES], fontsize=10
+            np.arange(n_sites) * width + (space.n_columns - 1) / 2,
+            [f"site {s}" for s in space.sites],
+            fontsize=10,
         )
         panel.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
         panel.grid(visible=False)
@@ -241,13 +276,14 @@ def draw_elements(
 
 def _write_symbols(
     panel: Axes,
+    space: Space,
     elements: NDArray[np.int64],
     x: NDArray[np.int64],
     y: NDArray[np.int64],
     colour: str,
 ) -> None:
     """Write the symbols of (n,) elements centred on (n,) places."""
-    paths = _symbol_paths()
+    paths = _symbol_paths(space, 6 if space.n_columns * space.n_sites <= 40 else 4)
     symbols = PathCollection(
         [paths[element] for element in elements.tolist()],
         offsets=np.stack([x, y], axis=1),
@@ -260,10 +296,10 @@ def _write_symbols(
     panel.add_collection(symbols, autolim=False)
 
 
-@functools.cache
-def _symbol_paths() -> tuple[Path2D, ...]:
+@functools.lru_cache(maxsize=8)
+def _symbol_paths(space: Space, size: float) -> tuple[Path2D, ...]:
     """Outlines of the elements' symbols in points, each around its centre."""
-    outlines = [TextPath((0, 0), symbol, size=6) for symbol in SYMBOLS]
+    outlines = [TextPath((0, 0), symbol, size=size) for symbol in space.symbols]
     boxes = [outline.get_extents() for outline in outlines]
     return tuple(
         outline.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))

@@ -76,7 +76,7 @@ def sweep_agents(
         samplers: agents with Q-values, of different names.
         betas: inverse temperatures, each at least 0.
         judge: decides the classes, in the scores and of the environment that the references solve.
-        target_class: 1..10.
+        target_class: 1..k.
         n_samples: valid samples on which the coverages depend.
         reference: score the exact solutions, too; they exist for 1e-6..1e6. The one with the soft
             backup is solved anew at each beta, which is part of that backup.
@@ -95,6 +95,7 @@ def sweep_agents(
     if len(set(names)) < len(names):
         raise InputError(f"agents must differ in name, got {', '.join(names)}")
     for sampler in samplers:
+        judge.space.check_same(sampler.space, sampler.name)
         sampler.check_sweep(target_class)
     solvable = [beta for beta in betas if BETA_MIN <= beta <= BETA_MAX]
     jobs: list[tuple[str, str, bool, Sequence[float], Iterator[NDArray[np.float64]]]] = [
@@ -117,6 +118,7 @@ def sweep_agents(
     members = int(judge.class_counts[target_class])
     return {
         "schema_version": SCHEMA_VERSION,
+        "target": judge.space.targets.title(target_class),
         "target_class": target_class,
         "n_samples": n_samples,
         "judge": judge.record(),
@@ -144,7 +146,7 @@ def frontier_table(record: Mapping[str, Any]) -> Table:
     ceiling = METRICS["coverage"].show(record["coverage_ceiling"])
     judge = escape(record["judge"]["name"])
     table = Table(
-        title=f"Class {record['target_class']}: exact figures by beta",
+        title=f"{record['target'].capitalize()}: exact figures by beta",
         caption=f"coverage: expected after {record['n_samples']:,} valid samples, {ceiling} at best if they "
         f"are independent\njudge: {judge}; optimal: exact solutions that see it, masking composition",
         caption_justify="left",
@@ -183,7 +185,7 @@ def write_frontier(record: Mapping[str, Any], folder: Path) -> None:
         lines[False],
         lines[True],
         ceiling=record["coverage_ceiling"],
-        title=f"Precision against coverage as beta varies, class {record['target_class']}",
+        title=f"Precision against coverage as beta varies, {record['target']}",
         caption=f"exact; coverage expected after {record['n_samples']:,} valid samples; numbers: beta; "
         f"judge: {record['judge']['name']}",
     )

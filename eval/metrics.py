@@ -1,10 +1,12 @@
 """The metrics, what is to be known to show them, and how they follow from what was drawn.
 
-The five of Türk et al. 2022 (eqs. 2-6), and the share of the compounds of a class that was found. All are
-pure functions on arrays that start from how often each composition was drawn: `counts`, (39^4,), any number
-type; exact probabilities serve as well, and `expected_metrics` takes them. `table_class` is (39^4,) the
-energy class 1..10 of every composition, 0 where the table holds none. A metric whose denominator is empty is
-NaN.
+The five of Türk et al. 2022 (eqs. 2-6), the share of the compounds of a class that was found, and how many of
+the first new compounds are right. All are
+pure functions on arrays that start from how often each composition was drawn: `counts`, (n_table,), any
+number
+type; exact probabilities serve as well, and `expected_metrics` takes them. `table_class` is (n_table,) the
+class 1..k of every composition of a `Table` or judge, 0 where it knows none. A metric whose denominator is
+empty is NaN.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.classes import N_CLASSES, neighbours
-from elpa_env.elements import N_ELEMENTS
+from elpa_env.classes import Targets
 from elpa_env.sampler import check_n_samples
-from elpa_env.space import N_SITES, TABLE_SHAPE, compound_mask, mirrored
+from elpa_env.space import Space
+from elpa_env.table import Table
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Metric:
         digits: behind the point, of a mean beside its standard deviation. A single exact figure has one
             more, the paper's own figures one less.
         in_paper: whether it stands in the paper's tables.
+        exact: whether it follows from a stated distribution; of others it takes samples.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Metric:
     better: Literal["higher", "lower", ""] = "higher"
     digits: int = 1
     in_paper: bool = True
+    exact: bool = True
 
     @property
     def factor(self) -> int:
@@ -87,6 +91,9 @@ class Metric:
         return (min if self.better == "lower" else max)(known, default=math.nan)
 
 
+NEW: Final = 300
+"""Different compounds outside the training set, the first that are drawn, on which a metric is."""
+
 METRICS: Final[Mapping[str, Metric]] = {
     metric.key: metric
     for metric in (
@@ -96,6 +103,9 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("coverage_neighbour", "coverage (neigh. class)", "coverage, neigh.", better=""),
         Metric("js_distance", "JS distance", "JS distance", unit="", better="lower", digits=3),
         Metric("compounds", "compounds (right class)", "compounds", in_paper=False),
+        Metric(
+            "new_precision", f"precision ({NEW} new compounds)", f"{NEW} new", in_paper=False, exact=False
+        ),
     )
 }
 """All metrics by key: the paper's five in the order of its tables, then ours."""
@@ -106,9 +116,10 @@ PAPER_METRICS: Final = tuple(key for key, metric in METRICS.items() if metric.in
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 
-def class_totals(counts: Counts, table_class: NDArray[np.int8]) -> NDArray[np.float64]:
-    """(11,) draws in each class; entry 0 is what fell on no composition."""
-    return np.bincount(table_class, weights=counts, minlength=N_CLASSES + 1).astype(np.float64)
+def class_totals(counts: Counts, table: Table) -> NDArray[np.float64]:
+    """(k + 1,) draws in each class; entry 0 is what fell on no composition, or on one of no known class."""
+    n = table.space.targets.n + 1
+    return np.bincount(table.table_class, weights=counts, minlength=n).astype(np.float64)
 
 
 def _share(part: float, whole: float) -> float:
@@ -120,71 +131,76 @@ def precision(totals: NDArray[np.float64], *, target_class: int) -> float:
     return _share(totals[target_class], totals[1:].sum())
 
 
-def precision_neighbour(totals: NDArray[np.float64], *, target_class: int) -> float:
+def precision_neighbour(totals: NDArray[np.float64], targets: Targets, *, target_class: int) -> float:
     """Fraction of the draws in the classes next to the target, eq. 3."""
-    return _share(totals[neighbours(target_class)].sum(), totals[1:].sum())
+    return _share(totals[targets.neighbours(target_class)].sum(), totals[1:].sum())
 
 
 def coverage(unique: NDArray[np.float64], members: NDArray[np.integer[Any]], *, target_class: int) -> float:
     """Fraction of the target class that was drawn at least once, eq. 4.
 
     Args:
-        unique: (11,) different compositions drawn in each class, or their expected number.
-        members: (11,) compositions that each class holds.
-        target_class: 1..10.
+        unique: (k + 1,) different compositions drawn in each class, or their expected number.
+        members: (k + 1,) compositions that each class holds.
+        target_class: 1..k.
     """
     return _share(unique[target_class], members[target_class])
 
 
 def coverage_neighbour(
-    unique: NDArray[np.float64], members: NDArray[np.integer[Any]], *, target_class: int
+    unique: NDArray[np.float64], members: NDArray[np.integer[Any]], targets: Targets, *, target_class: int
 ) -> float:
     """Fraction of the classes next to the target that was drawn at least once, eq. 5."""
-    beside = neighbours(target_class)
+    beside = targets.neighbours(target_class)
     return _share(unique[beside].sum(), members[beside].sum())
 
 
 def in_class(values: NDArray[Any], table_class: NDArray[np.int8], target_class: int) -> NDArray[Any]:
-    """(39^4,) `values` where a composition is in the class, 0 elsewhere."""
+    """(n_table,) `values` where a composition is in the class, 0 elsewhere."""
     return np.where(table_class == target_class, values, np.zeros((), values.dtype))
 
 
-def by_compound(values: NDArray[Any]) -> NDArray[Any]:
-    """What a (39^4,) table says of both A/B orders of a compound, added up.
+def by_compound(space: Space, values: NDArray[Any]) -> NDArray[Any]:
+    """What a (n_table,) table says of all orders of a compound's equivalent sites, added up.
 
     Returns:
-        (k,) of the compounds of which either order has a value that is not 0.
+        (k,) of the compounds of which any order has a value that is not 0.
     """
-    both: NDArray[Any] = values + mirrored(values)  # of bool: either
-    return both[np.flatnonzero(compound_mask() & (both != 0))]
+    there = np.flatnonzero(values)
+    sums = np.bincount(space.compound_table[there], weights=values[there])
+    found: NDArray[Any] = sums[sums != 0]
+    return found.astype(bool) if values.dtype == bool else found
 
 
-def compound_count(members: NDArray[np.bool_]) -> int:
-    """Different compounds among (39^4,) `members`, True where a composition is one of them."""
-    return len(by_compound(members))
+def compound_count(space: Space, members: NDArray[np.bool_]) -> int:
+    """Different compounds among (n_table,) `members`, True where a composition is one of them."""
+    return len(np.unique(space.compound_table[members]))
 
 
-def element_distribution(counts: Counts) -> NDArray[np.float64]:
-    """(4, 39) p(Z|S), the share of each element on each site; NaN if nothing was drawn."""
-    table = np.asarray(counts, dtype=np.float64).reshape(TABLE_SHAPE)
-    sites = range(N_SITES)
-    sums = np.stack([table.sum(axis=tuple(s for s in sites if s != site)) for site in sites])
+def element_distribution(space: Space, counts: Counts) -> NDArray[np.float64]:
+    """(S, n_elements) p(Z|S), the share of each element on each site; NaN if nothing was drawn."""
+    table = np.asarray(counts, dtype=np.float64).reshape(space.table_shape)
+    sites = range(space.n_sites)
+    shares = np.zeros((space.n_sites, space.n_elements))
+    for site in sites:
+        sums = table.sum(axis=tuple(s for s in sites if s != site))
+        shares[site, space.allowed[site]] = sums
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums / table.sum())
+        return np.asarray(shares / table.sum())
 
 
 def js_distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """Jensen-Shannon distance of two elemental distributions, eq. 6.
 
     Args:
-        p: (4, 39) p(Z|S).
-        q: (4, 39) the other; the distance is symmetric.
+        p: (S, n_elements) p(Z|S).
+        q: the other; the distance is symmetric.
 
     Returns:
         Mean over the sites of the square root of the divergence in bits: 0 = equal, 1 = disjoint.
     """
-    if p.shape != (N_SITES, N_ELEMENTS) or q.shape != p.shape:
-        raise ValueError(f"p and q must be ({N_SITES}, {N_ELEMENTS}), got {p.shape} and {q.shape}")
+    if p.ndim != 2 or q.shape != p.shape:
+        raise ValueError(f"p and q must be alike, (sites, elements), got {p.shape} and {q.shape}")
     m = (p + q) / 2
     divergence = (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2
     return float(np.sqrt(np.maximum(divergence, 0)).mean())
@@ -197,54 +213,65 @@ def _relative_entropy(p: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray
     return np.asarray(terms.sum(axis=1))
 
 
-def all_metrics(
-    counts: NDArray[np.integer[Any]], table_class: NDArray[np.int8], *, target_class: int
-) -> dict[str, float]:
-    """The metrics of what was drawn, in the order of `METRICS`.
+def new_precision(new: NDArray[np.int64], table: Table, *, target_class: int) -> float:
+    """Fraction in the target class of different compounds that the training set lacks.
+
+    What someone finds who calculates the first of them: the figure of a list of candidates.
 
     Args:
-        counts: (39^4,) draws of each composition.
-        table_class: (39^4,) energy class of each composition, 0 = none.
-        target_class: 1..10.
+        new: (n,) index, each of a compound of its own; those of no known class are left out. Of fewer than
+            `NEW` the figure is not known.
+        table: of the classes.
+        target_class: 1..k.
     """
-    members = np.bincount(table_class, minlength=N_CLASSES + 1)
-    unique = np.bincount(table_class[counts > 0], minlength=N_CLASSES + 1).astype(np.float64)
-    found = compound_count(in_class(counts > 0, table_class, target_class))
-    return _metrics(counts, unique, members, float(found), table_class, target_class)
+    if len(new) < NEW:
+        return math.nan
+    classes = table.energy_class(new)
+    return _share(float((classes == target_class).sum()), float((classes > 0).sum()))
+
+
+def all_metrics(counts: NDArray[np.integer[Any]], table: Table, *, target_class: int) -> dict[str, float]:
+    """The metrics of what was drawn, in the order of `METRICS`; that of the first new compounds as NaN.
+
+    Args:
+        counts: (n_table,) draws of each composition.
+        table: of the classes.
+        target_class: 1..k.
+    """
+    n = table.space.targets.n + 1
+    unique = np.bincount(table.table_class[counts > 0], minlength=n).astype(np.float64)
+    found = compound_count(table.space, in_class(counts > 0, table.table_class, target_class))
+    return _metrics(counts, unique, float(found), table, target_class) | {"new_precision": math.nan}
 
 
 def expected_metrics(
-    distribution: NDArray[np.floating[Any]],
-    table_class: NDArray[np.int8],
-    *,
-    target_class: int,
-    n_samples: int,
+    distribution: NDArray[np.floating[Any]], table: Table, *, target_class: int, n_samples: int
 ) -> dict[str, float]:
     """The metrics of a stated distribution, free of sampling noise.
 
-    Only real compositions count, so that a distribution that sums to less than 1 is scored as its
+    Only compositions of a known class count, so that a distribution that sums to less than 1 is scored as its
     valid samples are. The coverages are expectations: a composition of probability p is among N
-    independent samples with probability 1 - (1 - p)^N, and a compound with that of both its A/B orders in the
+    independent samples with probability 1 - (1 - p)^N, and a compound with that of all its orders in the
     class together. The precisions are expectations for any N too; the JS distance is that of the distribution
     itself, and N samples of it lie a little further away.
 
     Args:
-        distribution: (39^4,) probability of each composition, up to a common factor.
-        table_class: (39^4,) energy class of each composition, 0 = none.
-        target_class: 1..10.
+        distribution: (n_table,) probability of each composition, up to a common factor.
+        table: of the classes.
+        target_class: 1..k.
         n_samples: N, valid samples drawn independently.
 
     Raises:
         InputError: no samples.
     """
     check_n_samples(n_samples)
-    weights = np.where(table_class > 0, distribution, 0.0)
+    weights = np.where(table.space.composition_mask, distribution, 0.0)
     total = weights.sum()
     p = weights / total if total > 0 else weights
-    members = np.bincount(table_class, minlength=N_CLASSES + 1)
-    unique = class_totals(hit_probability(p, n_samples), table_class)
-    found = hit_probability(by_compound(in_class(p, table_class, target_class)), n_samples).sum()
-    return _metrics(p, unique, members, float(found), table_class, target_class)
+    unique = class_totals(hit_probability(p, n_samples), table)
+    of_class = in_class(p, table.table_class, target_class)
+    found = hit_probability(by_compound(table.space, of_class), n_samples).sum()
+    return _metrics(p, unique, float(found), table, target_class)
 
 
 def coverage_ceiling(n_members: int, n_samples: int) -> float:
@@ -274,21 +301,18 @@ def hit_probability(p: NDArray[np.float64], n_samples: int) -> NDArray[np.float6
 
 
 def _metrics(
-    counts: Counts,
-    unique: NDArray[np.float64],
-    members: NDArray[np.integer[Any]],
-    compounds_found: float,
-    table_class: NDArray[np.int8],
-    target_class: int,
+    counts: Counts, unique: NDArray[np.float64], compounds_found: float, table: Table, target_class: int
 ) -> dict[str, float]:
-    totals = class_totals(counts, table_class)
-    drawn = element_distribution(np.where(table_class > 0, counts, 0))
-    reference = element_distribution(table_class == target_class)
+    space, targets = table.space, table.space.targets
+    totals, members = class_totals(counts, table), table.class_counts
+    drawn = element_distribution(space, np.where(table.table_class > 0, counts, 0))
+    of_class = table.table_class == target_class
+    reference = element_distribution(space, of_class)
     return {
         "precision": precision(totals, target_class=target_class),
-        "precision_neighbour": precision_neighbour(totals, target_class=target_class),
+        "precision_neighbour": precision_neighbour(totals, targets, target_class=target_class),
         "coverage": coverage(unique, members, target_class=target_class),
-        "coverage_neighbour": coverage_neighbour(unique, members, target_class=target_class),
+        "coverage_neighbour": coverage_neighbour(unique, members, targets, target_class=target_class),
         "js_distance": js_distance(drawn, reference),
-        "compounds": _share(compounds_found, compound_count(table_class == target_class)),
+        "compounds": _share(compounds_found, compound_count(space, of_class)),
     }

@@ -11,28 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elpa_env.csv_rows import CsvRows
-from elpa_env.elements import ATOMIC_NUMBERS
+from elpa_env.dft import FORMULA_COLUMN, number_columns
 from elpa_env.errors import InputError
 from elpa_env.files import open_file
-from elpa_env.space import (
-    SITES,
-    explain_formula,
-    formula_to_index,
-    numbers_to_index,
-)
+from elpa_env.space import ELPASOLITE_SPACE, Space
 
-FORMULA_COLUMN: Final = "formula"
-NUMBER_COLUMNS: Final = tuple(f"Z_{site}" for site in SITES)
+NUMBER_COLUMNS: Final = number_columns(ELPASOLITE_SPACE)
 _ROWS: Final = 1 << 17
 _SHOWN: Final = 60
 """Characters of a field that a message shows."""
 
 
-def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
+def read_samples(path: str | Path, space: Space = ELPASOLITE_SPACE) -> Iterator[NDArray[np.int64]]:
     """Read samples in chunks.
 
     The file is plain text in UTF-8 with a header and either the column ``formula`` (``AlNaK2F6``, sites
-    in the order A, B, C, D) or the columns ``Z_A``, ``Z_B``, ``Z_C``, ``Z_D`` with atomic numbers; further
+    in their order) or a column of atomic numbers a site (``Z_A``, ``Z_B``, ``Z_C``, ``Z_D``); further
     columns are passed over, and the formula counts where both are there.
 
     Yields:
@@ -45,29 +39,31 @@ def read_samples(path: str | Path) -> Iterator[NDArray[np.int64]]:
     empty = True
     with open_file(path) as file:
         table = CsvRows(file, path)
-        places = table.places([FORMULA_COLUMN], NUMBER_COLUMNS)
+        places = table.places([FORMULA_COLUMN], number_columns(space))
         for fields, lines in table.columns(places, _ROWS):
-            index = _index(fields, len(places))
+            index = _index(fields, len(places), space)
             bad = index < 0
             if bad.any():
                 row = int(bad.argmax())
                 wrong = fields[row * len(places) :][: len(places)]
-                raise InputError(f"{path}, line {lines[row]}: {_explain([field.strip() for field in wrong])}")
+                raise InputError(
+                    f"{path}, line {lines[row]}: {_explain([field.strip() for field in wrong], space)}"
+                )
             empty = False
             yield index
     if empty:
         raise InputError(f"{path} has no rows: there is nothing to score")
 
 
-def _index(fields: list[str], width: int) -> NDArray[np.int64]:
-    """(n,) index of rows of one formula or four atomic numbers, -1 where a row is no composition."""
-    if width == 1:
-        index = formula_to_index(fields)
+def _index(fields: list[str], width: int, space: Space) -> NDArray[np.int64]:
+    """(n,) index of rows of one formula or an atomic number a site, -1 where a row is no composition."""
+    if width == 1 and (space.n_sites > 1 or not _NUMBER[fields[0]] >= 0):
+        index = space.formula_to_index(fields)
         bad = np.flatnonzero(index < 0)
-        index[bad] = formula_to_index(fields[row].strip() for row in bad)
+        index[bad] = space.formula_to_index(fields[row].strip() for row in bad)
         return index
     numbers = np.fromiter(map(_NUMBER.__getitem__, fields), np.int32, len(fields))
-    return numbers_to_index(numbers.reshape(-1, width))
+    return space.numbers_to_index(numbers.reshape(-1, width))
 
 
 class _Numbers(dict[str, int]):
@@ -79,20 +75,25 @@ class _Numbers(dict[str, int]):
 
 
 _NUMBER: Final = _Numbers(
-    {f"{space}{number}": int(number) for number in ATOMIC_NUMBERS for space in ("", " ")}
+    {f"{space}{number}": int(number) for number in range(1, 119) for space in ("", " ")}
 )
 
 
-def _explain(fields: list[str]) -> str:
+def _explain(fields: list[str], space: Space) -> str:
     """Why the stripped fields of a row are no composition."""
-    if len(fields) == 1:
-        return f"{_short(fields[0])}: {explain_formula(fields[0])}"
-    unknown = [field for field in fields if _NUMBER[field] not in ATOMIC_NUMBERS]
-    if unknown:
-        return f"unknown element: {_short(unknown[0])} is not the atomic number of one of the 39 elements"
+    if len(fields) == 1 and not _NUMBER[fields[0]] >= 0:
+        return f"{_short(fields[0])}: {space.explain_formula(fields[0])}"
     numbers = [_NUMBER[field] for field in fields]
-    repeated = next(number for number in numbers if numbers.count(number) > 1)
-    return f"element {repeated} stands twice: {', '.join(fields)}"
+    unknown = [field for field in fields if _NUMBER[field] not in space.atomic_numbers]
+    if unknown:
+        return (
+            f"unknown element: {_short(unknown[0])} is not the atomic number of one of the "
+            f"{space.n_elements} elements"
+        )
+    repeated = [number for number in numbers if numbers.count(number) > 1]
+    if repeated and not space.prototype.repeats:
+        return f"element {repeated[0]} stands twice: {', '.join(fields)}"
+    return f"{space.explain_numbers(numbers)}: {', '.join(fields)}"
 
 
 def _short(field: str) -> str:

@@ -14,9 +14,8 @@ from sb3_contrib import MaskablePPO
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from agents import AgentSampler, make_vec_env
-from elpa_env import index_to_digits, index_to_numbers, load_training_set, numbers_to_index
-from elpa_env.landscape import EnergyModel
-from elpa_env.space import N_TABLE, composition_mask
+from elpa_env import ELPASOLITE_SPACE as space
+from elpa_env import EnergyModel, load_training_set
 from eval.exact import exact_score
 from eval.judge import Judge, load_judge
 
@@ -28,7 +27,7 @@ def fit_energy_model() -> EnergyModel:
     data = load_training_set("landscape")
     model = HistGradientBoostingRegressor(max_iter=40, learning_rate=0.3, random_state=0)
     model.fit(data.digits, data.energy)
-    return lambda numbers: model.predict(index_to_digits(numbers_to_index(numbers)))
+    return lambda numbers: model.predict(space.index_to_digits(space.numbers_to_index(numbers)))
 
 
 def main() -> None:
@@ -45,9 +44,9 @@ def main() -> None:
     print(f"compositions that the energy model was asked about: {env.env.n_queries:,}")
 
     distribution = AgentSampler(agent, **game).distribution(TARGET_CLASS)
-    real = np.flatnonzero(composition_mask())
-    energy = np.zeros(N_TABLE)
-    energy[real] = energy_model(index_to_numbers(real))
+    real = np.flatnonzero(space.composition_mask)
+    energy = np.zeros(space.n_table)
+    energy[real] = energy_model(space.index_to_numbers(real))
     own = Judge.from_energy("its own energy model", "a regression of the training set", energy)
     for judge, name in ((own, own.name), (load_judge("paper"), "the landscape")):
         score = exact_score(distribution, judge=judge, target_class=TARGET_CLASS, n_samples=10_000)

@@ -16,6 +16,7 @@ from torch import Tensor
 from elpa_env.checkpoint import read_checkpoint, restore, write_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
+from elpa_env.space import Space
 
 FORMAT: Final = 2
 
@@ -25,6 +26,7 @@ def save_checkpoint(
     *,
     model: str,
     config: Any,
+    space: Space,
     state: Mapping[str, Mapping[str, Tensor]],
     trained_on: dict[str, Any] | None,
     access: Access,
@@ -35,6 +37,7 @@ def save_checkpoint(
         path: file to write.
         model: name of the model.
         config: its dataclass of hyperparameters.
+        space: of the compositions.
         state: its `state_dict`s by name.
         trained_on: from `TrainingSet.record`; None before training.
         access: what the model saw.
@@ -46,6 +49,7 @@ def save_checkpoint(
         "format": FORMAT,
         "model": model,
         "config": dataclasses.asdict(config),
+        "space": space.to_dict(),
         "trained_on": trained_on,
         "access": dataclasses.asdict(access),
     }
@@ -105,7 +109,8 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
             network, _, weights = name.partition("/")
             state.setdefault(network, {})[weights] = th.from_numpy(array)
         access = restore(Access, record["access"])
-    return {**record, "access": access, "state": state}
+        space = Space.from_dict(record.get("space"))
+    return {**record, "access": access, "space": space, "state": state}
 
 
 def _check_trained_on(path: str | Path, trained_on: Any) -> None:

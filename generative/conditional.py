@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elpa_env.checkpoint import restore
-from elpa_env.classes import N_CLASSES, check_target_class
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access, Preset, Progress, chosen_by
 from elpa_env.seeds import spawn, torch_seed
-from elpa_env.space import N_STEPS, decode
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet
 from generative.checkpoint import checked_content, load_checkpoint, save_checkpoint
 
@@ -54,6 +53,7 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
 
     Args:
         config: hyperparameters; the defaults of `config_type`.
+        space: of the compositions.
         seed: of the weights and of everything random in `fit`.
         device: where to train and sample.
 
@@ -69,10 +69,17 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
     presets: ClassVar[Mapping[str, Preset]]
 
     def __init__(
-        self, config: Config | None = None, *, seed: int = 0, device: th.device | str = "cpu"
+        self,
+        config: Config | None = None,
+        *,
+        space: Space = ELPASOLITE_SPACE,
+        seed: int = 0,
+        device: th.device | str = "cpu",
     ) -> None:
         super().__init__()
         self.config: Config = self.config_type() if config is None else config
+        self.space = space
+        self.n_digits, self.n_classes = space.n_steps, space.targets.n
         self.seed = seed
         self.device = th.device(device)
         self.trained_on: dict[str, Any] | None = None
@@ -89,7 +96,7 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     def _decode(self, inputs: Tensor) -> Tensor:
-        """(n, 8) vectors of (n, latent_dim + 10) rows [latent vector, one-hot class]."""
+        """(n, 2 S) vectors of (n, latent_dim + k) rows [latent vector, one-hot class]."""
 
     def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
         """Train from the start on class-balanced batches of a training set; an earlier training is forgotten.
@@ -99,8 +106,9 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
             progress: called with updates made and updates to make.
 
         Raises:
-            InputError: the training set has no rows.
+            InputError: the training set has no rows, or is of another space.
         """
+        self.space.check_same(training_set.space, "the training set")
         self._train(training_set, self._start(), progress)
         self.trained_on = training_set.record()
         self.access = self._access(labels=training_set.n_labels)
@@ -114,22 +122,24 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
         return Streams(np.random.default_rng(batches), th.Generator().manual_seed(torch_seed(noise)))
 
     def _access(self, *, labels: int) -> Access:
-        return Access("offline", labels=labels, chosen_by=chosen_by(self.config, self.presets.values()))
+        return Access(
+            "offline", labels=labels, chosen_by=chosen_by(self.config, self.presets.values(), self.space)
+        )
 
     @th.no_grad()
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
-        """Draw (n, 8) digits; see `elpa_env.Sampler`."""
-        check_target_class(target_class)
+        """Draw (n, 2 S) digits; see `elpa_env.Sampler`."""
+        target_class = self.space.targets.check(target_class)
         latent_dim = self.config.latent_dim
         # the root of the seed: no stream of a training, which are its children
         generator = th.Generator().manual_seed(torch_seed(np.random.SeedSequence(seed)))
-        inputs = th.zeros(min(n, _CHUNK), latent_dim + N_CLASSES, device=self.device)
+        inputs = th.zeros(min(n, _CHUNK), latent_dim + self.n_classes, device=self.device)
         inputs[:, latent_dim + target_class - 1] = 1
-        digits = np.empty((n, N_STEPS), dtype=np.int8)
+        digits = np.empty((n, self.n_digits), dtype=np.int8)
         for start in range(0, n, _CHUNK):
             rows = inputs[: n - start]
             rows[:, :latent_dim] = th.randn(len(rows), latent_dim, generator=generator)
-            digits[start : start + len(rows)] = decode(self._decode(rows).cpu().numpy())
+            digits[start : start + len(rows)] = self.space.decode(self._decode(rows).cpu().numpy())
         return digits
 
     def save(self, path: str | Path) -> None:
@@ -138,6 +148,7 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
             path,
             model=self.name,
             config=self.config,
+            space=self.space,
             state={name: network.state_dict() for name, network in self.named_children()},
             trained_on=self.trained_on,
             access=self.access,
@@ -154,7 +165,7 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
         with checked_content(path):
             config = restore(cls.config_type, content["config"])
             with th.device("meta"):  # weights take no memory before they are known to fit
-                model = cls(config, device="meta")
+                model = cls(config, space=content["space"], device="meta")
             networks = dict(model.named_children())
             if set(networks) != set(content["state"]):
                 raise InputError(f"it must hold the networks {', '.join(networks)}")

@@ -8,7 +8,6 @@ import numpy as np
 import torch as th
 from torch import Tensor, nn
 
-from elpa_env.classes import one_hot
 from elpa_env.errors import InputError
 from elpa_env.training import TrainingSet
 
@@ -31,7 +30,7 @@ def linear(n_in: int, n_out: int, generator: th.Generator) -> nn.Linear:
 
 
 def labelled_rows(training_set: TrainingSet, device: th.device) -> Tensor:
-    """(n, 8 + 10) every row as its scaled digits and its class, one-hot.
+    """(n, 2 S + k) every row as its scaled digits and its class, one-hot.
 
     Raises:
         InputError: there are no rows.
@@ -39,5 +38,8 @@ def labelled_rows(training_set: TrainingSet, device: th.device) -> Tensor:
     if len(training_set) == 0:
         raise InputError("the training set has no rows")
     return th.as_tensor(
-        np.concatenate([training_set.scaled, one_hot(training_set.energy_class)], axis=1), device=device
+        np.concatenate(
+            [training_set.scaled, training_set.space.targets.one_hot(training_set.energy_class)], axis=1
+        ),
+        device=device,
     )

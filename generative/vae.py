@@ -14,9 +14,7 @@ from typing import Final
 import torch as th
 from torch import Tensor, nn
 
-from elpa_env.classes import N_CLASSES
-from elpa_env.sampler import Preset, Progress
-from elpa_env.space import N_STEPS
+from elpa_env.sampler import FEWER, Preset, Progress
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 from generative.conditional import ConditionalModel, Streams
 from generative.networks import NEGATIVE_SLOPE, labelled_rows, linear
@@ -45,6 +43,7 @@ class VAEConfig:
 
 PRESETS: Final = {
     "quick": Preset(VAEConfig(n_updates=1_500), "the paper, with fewer updates to save time"),
+    "small": Preset(VAEConfig(n_updates=1_500), FEWER),
     "default": Preset(VAEConfig(), "the paper"),
     "paper": Preset(VAEConfig(), "the paper"),
 }
@@ -60,17 +59,17 @@ class ConditionalVAE(ConditionalModel[VAEConfig]):
 
     def _build(self, generator: th.Generator) -> None:
         n_z, hidden = self.config.latent_dim, self.config.hidden
-        self.encoder = _mlp(N_STEPS + N_CLASSES, hidden, 2 * n_z, generator)
-        self.decoder = _mlp(n_z + N_CLASSES, hidden, N_STEPS, generator)
+        self.encoder = _mlp(self.n_digits + self.n_classes, hidden, 2 * n_z, generator)
+        self.decoder = _mlp(n_z + self.n_classes, hidden, self.n_digits, generator)
 
     def loss(self, batch: Tensor, noise: Tensor) -> Tensor:
         """Mean of eq. 9 over a batch.
 
         Args:
-            batch: (n, 18) scaled compositions and one-hot classes.
+            batch: (n, 2 S + k) scaled compositions and one-hot classes.
             noise: (n, latent_dim) standard normal numbers.
         """
-        x, classes = batch[:, :N_STEPS], batch[:, N_STEPS:]
+        x, classes = batch[:, : self.n_digits], batch[:, self.n_digits :]
         mu, logvar = self.encoder(batch).chunk(2, dim=1)
         z = th.addcmul(mu, noise, (0.5 * logvar).exp())
         decoded = self._decode(th.cat([z, classes], dim=1))

@@ -27,9 +27,8 @@ from typing import Final
 import torch as th
 from torch import Tensor, nn
 
-from elpa_env.classes import N_CLASSES
-from elpa_env.sampler import Preset, Progress
-from elpa_env.space import N_STEPS
+from elpa_env.sampler import FEWER, Preset, Progress
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 from generative.conditional import ConditionalModel, Streams
 from generative.networks import NEGATIVE_SLOPE, labelled_rows, uniform
@@ -68,6 +67,7 @@ _DEFAULT = WGANConfig(n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995)
 _BY_SCORES = "scores against the landscape in class 1"
 PRESETS: Final = {
     "quick": Preset(replace(_DEFAULT, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999), _BY_SCORES),
+    "small": Preset(replace(_DEFAULT, n_updates=3_000, learning_rate=3e-4, ema_decay=0.999), FEWER),
     "default": Preset(_DEFAULT, _BY_SCORES),
     "paper": Preset(WGANConfig(), "the paper"),
 }
@@ -78,20 +78,21 @@ class Generator(nn.Module):
     """G(z, c) = tanh(lrelu([z, one-hot c, 1] W) V + b).
 
     Attributes:
-        weight: W, (latent_dim + 10 + 1, hidden); its last row is the hidden layer's bias.
-        readout: V, (hidden, 8).
-        bias: b, (8,).
+        weight: W, (latent_dim + k + 1, hidden); its last row is the hidden layer's bias.
+        readout: V, (hidden, 2 S).
+        bias: b, (2 S,).
     """
 
-    def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
+    def __init__(self, config: WGANConfig, generator: th.Generator, space: Space = ELPASOLITE_SPACE) -> None:
         super().__init__()
-        n_in = config.latent_dim + N_CLASSES
+        self.n_conditions = space.targets.n + 1  # the class, one-hot, and a 1
+        n_in = config.latent_dim + space.targets.n
         self.weight = uniform((n_in + 1, config.hidden), n_in, generator)
-        self.readout = uniform((config.hidden, N_STEPS), config.hidden, generator)
-        self.bias = uniform((N_STEPS,), config.hidden, generator)
+        self.readout = uniform((config.hidden, space.n_steps), config.hidden, generator)
+        self.bias = uniform((space.n_steps,), config.hidden, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(n, 8) scaled compositions of (n, latent_dim + 11) rows [z, one-hot class, 1]."""
+        """(n, 2 S) scaled compositions of (n, latent_dim + k + 1) rows [z, one-hot class, 1]."""
         return self._output(self._hidden(inputs))
 
     def _hidden(self, inputs: Tensor) -> Tensor:
@@ -105,12 +106,12 @@ class Generator(nn.Module):
         """Gradients of eq. 11, -mean D(G(z, c), c), in the order of the parameters.
 
         Args:
-            inputs: (n, latent_dim + 11) rows [z, one-hot class, 1].
+            inputs: (n, latent_dim + k + 1) rows [z, one-hot class, 1].
             critic: D.
         """
         hidden = self._hidden(inputs)
         x = self._output(hidden)
-        active = critic.active(th.cat([x, inputs[:, -N_CLASSES - 1 :]], dim=1))
+        active = critic.active(th.cat([x, inputs[:, -self.n_conditions :]], dim=1))
         delta = critic.input_gradient(active) * (x * x - 1) / len(inputs)
         d_readout = hidden.T @ delta
         slopes = hidden.gt_(0).mul_(1 - NEGATIVE_SLOPE).add_(NEGATIVE_SLOPE)
@@ -122,18 +123,19 @@ class Critic(nn.Module):
     """D(x, c) = lrelu([x, one-hot c, 1] W) r.
 
     Attributes:
-        weight: W, (8 + 10 + 1, hidden); its last row is the hidden layer's bias.
+        weight: W, (2 S + k + 1, hidden); its last row is the hidden layer's bias.
         readout: r, (hidden,).
     """
 
-    def __init__(self, config: WGANConfig, generator: th.Generator) -> None:
+    def __init__(self, config: WGANConfig, generator: th.Generator, space: Space = ELPASOLITE_SPACE) -> None:
         super().__init__()
-        n_in = N_STEPS + N_CLASSES
+        self.n_digits = space.n_steps
+        n_in = space.n_steps + space.targets.n
         self.weight = uniform((n_in + 1, config.hidden), n_in, generator)
         self.readout = uniform((config.hidden,), config.hidden, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(n,) scores of (n, 19) rows [x, one-hot class, 1]."""
+        """(n,) scores of (n, 2 S + k + 1) rows [x, one-hot class, 1]."""
         return nn.functional.leaky_relu(inputs @ self.weight, NEGATIVE_SLOPE) @ self.readout
 
     def active(self, inputs: Tensor) -> Tensor:
@@ -141,15 +143,15 @@ class Critic(nn.Module):
         return (inputs @ self.weight).gt_(0)
 
     def input_gradient(self, active: Tensor) -> Tensor:
-        """(n, 8) dD/dx."""
-        paths = (self.weight[:N_STEPS] * self.readout).T
+        """(n, 2 S) dD/dx."""
+        paths = (self.weight[: self.n_digits] * self.readout).T
         return th.addmm(paths.sum(dim=0), active, paths, beta=NEGATIVE_SLOPE, alpha=1 - NEGATIVE_SLOPE)
 
     def loss_gradients(self, inputs: Tensor, gradient_penalty: float) -> tuple[Tensor, Tensor]:
         """Gradients of eq. 10 in the order of the parameters.
 
         Args:
-            inputs: (3 n, 19) rows [x, one-hot class, 1]: n real, n fake, n between them.
+            inputs: (3 n, 2 S + k + 1) rows [x, one-hot class, 1]: n real, n fake, n between them.
             gradient_penalty: λ.
         """
         n = len(inputs) // 3
@@ -159,7 +161,7 @@ class Critic(nn.Module):
         v = th.zeros_like(inputs)
         th.div(inputs[:n], -n, out=v[:n])
         th.div(inputs[n : 2 * n], n, out=v[n : 2 * n])
-        v[2 * n :, :N_STEPS] = slope * (1 - 1 / norm) * (2 * gradient_penalty / n)
+        v[2 * n :, : self.n_digits] = slope * (1 - 1 / norm) * (2 * gradient_penalty / n)
         pulled = th.addmm(v.sum(dim=0)[:, None], v.T, active, beta=NEGATIVE_SLOPE, alpha=1 - NEGATIVE_SLOPE)
         d_readout = th.linalg.vecdot(self.weight, pulled, dim=0)
         return pulled.mul_(self.readout), d_readout
@@ -189,8 +191,8 @@ class ConditionalWGAN(ConditionalModel[WGANConfig]):
     presets = PRESETS
 
     def _build(self, generator: th.Generator) -> None:
-        self.generator = Generator(self.config, generator)
-        self.critic = Critic(self.config, generator)
+        self.generator = Generator(self.config, generator, self.space)
+        self.critic = Critic(self.config, generator, self.space)
 
     @th.no_grad()
     def _train(self, training_set: TrainingSet, streams: Streams, progress: Progress | None) -> None:
@@ -198,13 +200,13 @@ class ConditionalWGAN(ConditionalModel[WGANConfig]):
         critic_adam = _FlatAdam(self.critic, config.learning_rate)
         generator_adam = _FlatAdam(self.generator, config.learning_rate)
         average = generator_adam.values.detach().clone()
-        update = 0
+        update, n_digits = 0, self.n_digits
         for real, latent, mixing, own_latent in self._random_numbers(training_set, streams):
             for j in range(config.n_critic):
                 fake = self.generator(latent[j])
                 rows = real[j].repeat(3, 1)
-                rows[config.batch_size : -config.batch_size, :N_STEPS] = fake
-                between = rows[-config.batch_size :, :N_STEPS]
+                rows[config.batch_size : -config.batch_size, :n_digits] = fake
+                between = rows[-config.batch_size :, :n_digits]
                 between += mixing[j] * (fake - between)
                 critic_adam.step(self.critic.loss_gradients(rows, config.gradient_penalty))
             generator_adam.step(self.generator.loss_gradients(own_latent, self.critic))
@@ -220,8 +222,8 @@ class ConditionalWGAN(ConditionalModel[WGANConfig]):
         """Everything random that one generator update needs.
 
         Yields:
-            real (k, n, 19) rows [x, one-hot class, 1]; latent (k, n, latent_dim + 11) of the same
-            classes; mixing (k, n, 1) in [0, 1); and own_latent (n, latent_dim + 11), with k critic
+            real (m, n, 2 S + k + 1) rows [x, one-hot class, 1]; latent (k, n, latent_dim + 11) of the same
+            classes; mixing (k, n, 1) in [0, 1); and own_latent (n, latent_dim + k + 1), with k critic
             updates of n rows.
         """
         config, device = self.config, self.device
@@ -234,7 +236,7 @@ class ConditionalWGAN(ConditionalModel[WGANConfig]):
             chosen = balanced.draw(block * (k + 1) * n, streams.batches)
             rows = labelled[th.as_tensor(chosen, device=device)].view(block, k + 1, n, -1)
             z = th.randn(block, k + 1, n, config.latent_dim, generator=streams.noise).to(device)
-            latent = th.cat([z, rows[..., N_STEPS:]], dim=-1)
+            latent = th.cat([z, rows[..., self.n_digits :]], dim=-1)
             mixing = th.rand(block, k, n, 1, generator=streams.noise).to(device)
             for i in range(block):
                 yield rows[i, :k], latent[i, :k], mixing[i], latent[i, k]

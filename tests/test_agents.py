@@ -27,19 +27,20 @@ from agents import (
     VARIANTS,
     AgentSampler,
     BoltzmannDQN,
-    ElpasoliteVecEnv,
+    CompositionVecEnv,
     RewardModel,
     make_vec_env,
     train_dqn,
     train_offline,
 )
 from agents.masks import ActionMasks
-from elpa_env import ElpasoliteEnv, ExactSampler, rules, space, tree
+from elpa_env import ElpasoliteEnv, ExactSampler, load_space, rules
 from elpa_env.backups import boltzmann
 from elpa_env.checkpoint import read_checkpoint, write_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access, chosen_by
 from elpa_env.solve import solve
+from elpa_env.space import ELPASOLITE_SPACE as space
 from tests.test_models import TINY
 from tests.test_online import SMALL as ACTING
 from tests.test_online import SMALL_MODEL
@@ -205,13 +206,13 @@ class TestSampler:
     def test_is_the_policy_itself(self, trained):
         """Against SB3's own predict, state by state."""
         model = trained["PPO"]
-        digits = tree.codes_to_digits(3, np.arange(50))
+        digits = space.tree.codes_to_digits(3, np.arange(50))
         sampler = AgentSampler(model, target_class=1)
         with th.no_grad():
             own = model.policy.get_distribution(th.as_tensor(space.scale(digits))).distribution.probs
         np.testing.assert_allclose(sampler.probabilities(digits, target_class=1), own, rtol=1e-5)
         masked = AgentSampler(trained["MaskablePPO"], target_class=1)
-        masks = rules.action_masks(digits)
+        masks = rules.action_masks(space, digits)
         with th.no_grad():
             own = trained["MaskablePPO"].policy.get_distribution(
                 th.as_tensor(space.scale(digits)), action_masks=masks
@@ -263,7 +264,7 @@ class TestSampler:
                 AgentSampler(trained["DQN"], target_class=1, beta=beta)
         with pytest.raises(InputError, match="mode must be one of"):
             AgentSampler(trained["DQN"], target_class=1, mode="best")
-        with pytest.raises(InputError, match="trained on Elpasolite-v0"):
+        with pytest.raises(InputError, match="trained on the environment of elpasolite"):
             AgentSampler(PPO("MlpPolicy", "CartPole-v1", device="cpu"), target_class=1)
         trained["PPO"].save(tmp_path / "ppo.zip")
         for algorithm, message in (
@@ -307,7 +308,7 @@ class TestBoltzmann:
             online, target = (
                 net(data.next_observations).numpy() for net in (model.q_net, model.q_net_target)
             )
-        masks = rules.action_masks(space.unscale(data.next_observations.numpy()))
+        masks = rules.action_masks(space, space.unscale(data.next_observations.numpy()))
         expected = []
         for q, judge, mask in zip(online, target, masks, strict=True):
             allowed = np.flatnonzero(mask)
@@ -342,25 +343,25 @@ class TestBoltzmann:
     @pytest.mark.parametrize("backup", ["soft", "soft-double"])
     def test_soft_backup_of_the_whole_tree_draws_by_exp_beta_reward(self, backup, masking):
         """From random rewards of all leaves back to the start, then down again with the policy."""
-        rewards = np.random.default_rng(0).uniform(-1, 1, tree.N_LEAVES)
+        rewards = np.random.default_rng(0).uniform(-1, 1, space.tree.n_leaves)
         model = BoltzmannDQN(
             "MlpPolicy", None, backup=backup, beta=3, masking=masking, buffer_size=1, **SMALL
         )
         levels, after = [], rewards
         for step in reversed(range(8)):
-            q = padded(after.reshape(tree.SIZES[step], -1))
-            codes = np.flatnonzero(tree.level_masks(step, masking).any(axis=1))
-            observation = rules.observe(tree.codes_to_digits(step, codes))
+            q = padded(after.reshape(space.tree.sizes[step], -1))
+            codes = np.flatnonzero(space.tree.level_masks(step, masking).any(axis=1))
+            observation = rules.observe(space, space.tree.codes_to_digits(step, codes))
             model.q_net = model.q_net_target = lambda _, q=q[codes]: q
-            after = np.full(tree.SIZES[step], np.nan)
+            after = np.full(space.tree.sizes[step], np.nan)
             after[codes] = model._next_value(th.as_tensor(observation)).numpy().ravel()
             levels.insert(0, (codes, model.action_probabilities(observation)))
         p = np.ones(1)
         for step, (codes, policy) in enumerate(levels):
-            below = np.zeros((tree.SIZES[step], tree.WIDTHS[step]))
-            below[codes] = p[codes, None] * policy[:, : tree.WIDTHS[step]]
+            below = np.zeros((space.tree.sizes[step], space.tree.widths[step]))
+            below[codes] = p[codes, None] * policy[:, : space.tree.widths[step]]
             p = below.ravel()
-        real = tree.leaf_index() >= 0
+        real = space.tree.leaf_index >= 0
         expected = np.exp(3 * rewards) * (real if masking == "composition" else 1)
         np.testing.assert_allclose(p, expected / expected.sum(), rtol=1e-4)
         assert after[0] == pytest.approx(np.log(expected.sum()) / 3, rel=1e-5)
@@ -373,7 +374,9 @@ class TestBoltzmann:
         for step in range(1, 8):
             q = padded(solution.q[step])
             model.q_net = model.q_net_target = lambda _, q=q: q
-            observation = rules.observe(tree.codes_to_digits(step, np.arange(tree.SIZES[step])))
+            observation = rules.observe(
+                space, space.tree.codes_to_digits(step, np.arange(space.tree.sizes[step]))
+            )
             value = model._next_value(th.as_tensor(observation)).numpy().ravel()
             np.testing.assert_allclose(value, solution.q[step - 1].ravel(), rtol=1e-5, atol=1e-6)
 
@@ -386,7 +389,7 @@ class TestBoltzmann:
         model.save(tmp_path / "agent.zip")
         for agent in (model, BoltzmannDQN.load(tmp_path / "agent.zip")):
             for step in range(8):
-                state = th.as_tensor(rules.observe(tree.codes_to_digits(step, np.arange(5))))
+                state = th.as_tensor(rules.observe(space, space.tree.codes_to_digits(step, np.arange(5))))
                 network = agent.q_net
                 inner = network.q_net(network.extract_features(state, network.features_extractor))
                 offset = (network(state) - inner).detach().numpy()
@@ -453,7 +456,7 @@ class TestBoltzmann:
         after = space.unscale(data.next_observations.numpy()).reshape(500, 8, 8)
         actions = data.actions.numpy().reshape(500, 8)
         for step in range(8):
-            moved, legal = rules.apply_actions(np.ascontiguousarray(states[:, step]), actions[:, step])
+            moved, legal = rules.apply_actions(space, np.ascontiguousarray(states[:, step]), actions[:, step])
             assert legal.all()
             np.testing.assert_array_equal(moved, after[:, step])
         rows = {tuple(d): c for d, c in zip(small_set.digits.tolist(), small_set.energy_class, strict=True)}
@@ -556,10 +559,10 @@ def test_learns_online(masking):
 @pytest.mark.parametrize("step", range(9))
 def test_masks_on_the_device_are_those_of_the_rules(masking, step):
     """In every state of the tree, and in every seventh composition."""
-    codes = np.arange(tree.SIZES[step]) if step < 8 else np.arange(0, tree.N_LEAVES, 7)
-    digits = tree.codes_to_digits(step, codes)
-    found = ActionMasks(masking)(th.as_tensor(rules.observe(digits)))
-    np.testing.assert_array_equal(found.numpy(), rules.action_masks(digits, masking))
+    codes = np.arange(space.tree.sizes[step]) if step < 8 else np.arange(0, space.tree.n_leaves, 7)
+    digits = space.tree.codes_to_digits(step, codes)
+    found = ActionMasks(space, masking)(th.as_tensor(rules.observe(space, digits)))
+    np.testing.assert_array_equal(found.numpy(), rules.action_masks(space, digits, masking))
 
 
 class TestSteps:
@@ -590,7 +593,7 @@ class TestSteps:
         powers = np.log(data.discounts.numpy().ravel()[~ends]) / np.log(0.9)
         assert (powers.round() == 3).mean() > 0.9  # fewer where the buffer ends
         np.testing.assert_allclose(powers, powers.round(), atol=1e-5)
-        steps = rules.steps_taken(space.unscale(data.observations.numpy()))
+        steps = space.states.steps_taken(space.unscale(data.observations.numpy()))
         assert (ends == (steps >= 5)).all()
 
 
@@ -617,7 +620,7 @@ class TestAverage:
 
     def test_sampling_follows_the_average(self, small_set):
         model = self.agent(small_set).learn(10)
-        observation = rules.observe(tree.codes_to_digits(2, np.arange(40)))
+        observation = rules.observe(space, space.tree.codes_to_digits(2, np.arange(40)))
         with th.no_grad():
             average = model.q_net_average.module(th.as_tensor(observation)).numpy()
             last = model.q_net(th.as_tensor(observation)).numpy()
@@ -626,7 +629,7 @@ class TestAverage:
         np.testing.assert_allclose(found[shown], average[shown], rtol=1e-6)
         assert (np.abs(found - last)[shown] > 1e-6).any()
         sampler = AgentSampler(model)
-        digits = tree.codes_to_digits(2, np.arange(40))
+        digits = space.tree.codes_to_digits(2, np.arange(40))
         np.testing.assert_allclose(
             sampler.probabilities(digits, target_class=1), model.action_probabilities(observation), rtol=1e-5
         )
@@ -684,7 +687,7 @@ class TestSupported:
                 return self.observation_space.sample(), {}
 
         model = PPO("MlpPolicy", DummyVecEnv([Other]), device="cpu")
-        with pytest.raises(InputError, match="must be trained on Elpasolite-v0"):
+        with pytest.raises(InputError, match="must be trained on the environment of elpasolite"):
             AgentSampler(model, target_class=1)
 
     def test_access_is_said_by_the_sampler(self, trained, small_set):
@@ -787,6 +790,16 @@ class TestArchive:
             one, other = getattr(agent, part).state_dict(), getattr(again, part).state_dict()
             assert all(th.equal(one[key], other[key]) for key in one)
 
+    @pytest.mark.parametrize("keep", [DQN.save, BoltzmannDQN.save])
+    def test_an_agent_stays_in_its_space(self, keep, tmp_path):
+        other = load_space("abo3").space
+        model = BoltzmannDQN("MlpPolicy", make_vec_env(2, space=other), **OFF_POLICY)
+        keep(model, tmp_path / "agent.zip")
+        again = BoltzmannDQN.load(tmp_path / "agent.zip", trust=True, device="cpu")
+        assert again.space == other
+        assert AgentSampler(again).sample(5, target_class=1, seed=0).shape == (5, 4)
+        BoltzmannDQN.load(tmp_path / "agent.zip", env=make_vec_env(4, space=other), trust=True)
+
     def test_code_in_an_archive_does_not_run_without_trust(self, tmp_path):
         """A pickle that leaves a mark, as SB3 would run it."""
         mark = tmp_path / "ran"
@@ -818,7 +831,7 @@ class TestArchive:
         with pytest.raises(InputError, match="learning_rate is .* cannot hold: write one of SB3"):
             model.save(tmp_path / "a.zip")
         other = BoltzmannDQN("MlpPolicy", "CartPole-v1", masking=None, device="cpu")
-        with pytest.raises(InputError, match="only agents for Elpasolite-v0"):
+        with pytest.raises(InputError, match="only agents for this project's environments"):
             other.save(tmp_path / "a.zip")
         assert not list(tmp_path.iterdir())
 
@@ -956,7 +969,7 @@ class TestSeeds:
         drawn = {}
         made = []
         spied = {
-            "envs": (ElpasoliteVecEnv, "seed", lambda args: args[1]),
+            "envs": (CompositionVecEnv, "seed", lambda args: args[1]),
             "torch": (th, "manual_seed", lambda args: args[0]),
         }
         with pytest.MonkeyPatch.context() as patch:

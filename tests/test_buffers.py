@@ -6,9 +6,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from agents.buffers import EpisodeReplayBuffer, MixedReplayBuffer, check_step_weights
-from elpa_env import TrainingSet, rules, space
+from agents.buffers import EpisodeReplayBuffer, MixedReplayBuffer, check_step_weights, fit_step_weights
+from elpa_env import ABO3, TrainingSet, make_space
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 STATES = spaces.Box(-1.0, 1.0, (8,), np.float32)
 STATES_AND_CLASS = spaces.Box(-1.0, 1.0, (18,), np.float32)
@@ -63,7 +64,7 @@ class TestEpisodes:
             assert [len(part) for part in data[:5]] == [size] * 5
             observations, *_, dones, rewards = arrays(data)
             assert observations.shape == (size, width)
-            steps = rules.steps_taken(space.unscale(observations[:, :8]))
+            steps = space.states.steps_taken(space.unscale(observations[:, :8]))
             np.testing.assert_array_equal(steps, np.arange(size) % 8)
             np.testing.assert_array_equal(dones[:, 0], steps == 7)
             np.testing.assert_array_equal(rewards[:, 0] != 0, steps == 7)
@@ -234,3 +235,15 @@ class TestMixed:
         for wrong in ([1] * 7, [1] * 9, [[1] * 8], [1] * 7 + [0], [1] * 7 + [np.inf], [1] * 7 + [np.nan]):
             with pytest.raises(InputError, match="step_weights must be 8 positive numbers"):
                 check_step_weights(wrong)
+
+    def test_weights_of_steps_of_another_space(self):
+        """The last of them count; the first stands in for those that are missing."""
+        abo3 = make_space(ABO3)
+        assert abo3.n_steps == 4
+        weights = (1, 1, 1, 1, 2, 4, 10, 20)
+        assert fit_step_weights(weights, space) == weights
+        assert fit_step_weights(weights, abo3) == (2, 4, 10, 20)
+        assert fit_step_weights((3, 5), abo3) == (3, 3, 3, 5)
+        np.testing.assert_array_equal(check_step_weights((3, 3, 3, 5), abo3), [3, 3, 3, 5])
+        with pytest.raises(InputError, match="step_weights must be 4 positive numbers"):
+            check_step_weights(weights, abo3)

@@ -9,6 +9,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from agents import BoltzmannDQN
+from elpa_env.space import ELPASOLITE_SPACE
 
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu", "buffer_size": 1}
 
@@ -24,11 +25,13 @@ def test_defaults_are_those_of_sb3_and_of_the_plain_agent():
         "conservative": 0.0,
         "masking": "env",
         "target_class": None,
+        "space": None,
         "ema_decay": 0.0,
     }
     model = BoltzmannDQN("MlpPolicy", None, **SMALL)
     assert (model.beta, model.backup, model.conservative) == (5.0, "double", 0.0)
     assert (model.masking, model.target_class, model.ema_decay) == ("digits", None, 0.0)
+    assert model.space is ELPASOLITE_SPACE
 
 
 class TestLoss:
@@ -100,3 +103,33 @@ class TestLoss:
         assert value.shape == (1, 1)
         assert value.item() == pytest.approx(expected, rel=1e-5)
         assert not value.requires_grad
+
+
+class TestWhatItSays:
+    """Of what was open, of what it saw, and in its log."""
+
+    def test_without_masks_every_action_is_open(self):
+        model = BoltzmannDQN("MlpPolicy", None, masking=None, **SMALL)
+        is_open = model.open_actions(th.zeros(3, 8))
+        assert is_open.dtype == th.bool
+        assert is_open.shape == (3, 8)
+        assert is_open.all()
+
+    def test_observations_of_any_precision(self):
+        model = BoltzmannDQN("MlpPolicy", None, **SMALL)
+        action, _ = model.predict(np.zeros(8, dtype=np.float64), deterministic=True)
+        again, _ = model.predict(np.zeros(8, dtype=np.float32), deterministic=True)
+        assert action == again
+
+    def test_a_reward_of_ones_own_makes_unknown_what_it_saw(self, small_set):
+        for reward, kind in ((None, "offline"), (lambda *seen: np.ones(len(seen[0])), "unknown")):
+            model = BoltzmannDQN("MlpPolicy", None, target_class=1, **SMALL)
+            model.set_episodes(small_set, reward=reward)
+            assert model.access.kind == kind
+
+    def test_updates_are_logged_on_the_terminal_alone(self, small_set):
+        model = BoltzmannDQN("MlpPolicy", None, target_class=1, batch_size=16, **SMALL)
+        model.set_episodes(small_set)
+        model.learn(3, log_interval=100)
+        assert model.logger.name_to_value["train/n_updates"] == 3
+        assert model.logger.name_to_excluded["train/n_updates"] == ("tensorboard",)

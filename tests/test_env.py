@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import elpa_env
-from elpa_env import elements, rules, space
+from elpa_env import rules
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 actions_of_an_episode = st.lists(st.integers(0, 7), min_size=8, max_size=8)
 
@@ -22,7 +23,7 @@ def eq_12(actions, target_class, landscape):
         digits.append(action + 1)
     chosen = []
     for row, group in zip(digits[::2], digits[1::2], strict=True):
-        match = [e for e in range(39) if elements.ROWS[e] == row and elements.GROUPS[e] == group]
+        match = [e for e in range(39) if space.rows[e] == row and space.columns[e] == group]
         if not match or match[0] in chosen:
             return digits, -1.0
         chosen.append(match[0])
@@ -94,16 +95,16 @@ def test_all_rewards_of_the_last_step(landscape):
 
 @given(st.lists(st.integers(0, 7), max_size=7))
 def test_composition_masks_leave_only_what_can_be_completed(actions):
-    digits = rules.initial_digits(1)
+    digits = rules.initial_digits(space, 1)
     for action in actions:
-        mask = rules.action_masks(digits, "composition")
+        mask = rules.action_masks(space, digits, "composition")
         assert mask.any()
         if not mask[0, action]:
             break
-        digits, _ = rules.apply_actions(digits, np.array([action]))
+        digits, _ = rules.apply_actions(space, digits, np.array([action]))
     while not digits[0, -1]:
-        mask = rules.action_masks(digits, "composition")
-        digits, _ = rules.apply_actions(digits, np.array([np.flatnonzero(mask[0])[-1]]))
+        mask = rules.action_masks(space, digits, "composition")
+        digits, _ = rules.apply_actions(space, digits, np.array([np.flatnonzero(mask[0])[-1]]))
     assert space.digits_to_index(digits)[0] >= 0
 
 

@@ -11,11 +11,11 @@ from rich.console import Console
 from stable_baselines3 import PPO
 
 from agents import AgentSampler, BoltzmannDQN, make_vec_env
-from elpa_env import space
 from elpa_env.errors import InputError
 from elpa_env.landscape import load_landscape
 from elpa_env.sampler import sample_distribution, unique_sample
 from elpa_env.solve import solve
+from elpa_env.space import ELPASOLITE_SPACE as space
 from elpa_env.training import TrainingSet
 from eval.exact import (
     Drawn,
@@ -48,7 +48,7 @@ AGENTS = {
 
 def table(**shares):
     """A distribution from formulas and their probabilities."""
-    p = np.zeros(space.N_TABLE)
+    p = np.zeros(space.n_table)
     p[space.formula_to_index(list(shares))] = list(shares.values())
     return p
 
@@ -60,7 +60,7 @@ class TestExactScore:
         new = np.setdiff1d(landscape.members(1), small_set.index)[:1]
         beside = np.setdiff1d(landscape.members(2), small_set.index)[:1]
         assert landscape.energy_class(known) == 1
-        p = np.zeros(space.N_TABLE)
+        p = np.zeros(space.n_table)
         p[[*known, *new, *beside]] = 0.25, 0.125, 0.125
         score = exact_score(p, judge=judge, target_class=1, n_samples=3, training_set=small_set)
         assert score.metrics["precision"] == pytest.approx(3 / 4)
@@ -86,7 +86,7 @@ class TestExactScore:
         assert certain.repeated == pytest.approx(9)
 
     def test_nothing_valid_has_no_figures(self, judge):
-        record = exact_score(np.zeros(space.N_TABLE), judge=judge, target_class=1, n_samples=10).as_dict()
+        record = exact_score(np.zeros(space.n_table), judge=judge, target_class=1, n_samples=10).as_dict()
         assert (record["valid_fraction"], record["success_rate"]) == (0, 0)
         for key in ("precision", "js_distance", "entropy_bits", "effective_compositions", "repeated"):
             assert record[key] is None
@@ -119,7 +119,7 @@ class TestRecords:
         )
         record = score.as_dict()
         assert list(record) == [
-            *METRICS,
+            *(key for key, metric in METRICS.items() if metric.exact),
             "judge",
             "n_samples",
             "valid_fraction",
@@ -143,7 +143,7 @@ class TestRecords:
         assert score.novel + score.rediscovered + score.repeated == pytest.approx(2)
 
     def test_of_an_empty_class(self, judge):
-        all_in_7 = np.where(space.composition_mask(), 7, 0).astype(np.int8)
+        all_in_7 = np.where(space.composition_mask, 7, 0).astype(np.int8)
         nowhere = Judge("none", "all in class 7", judge.table_energy, all_in_7)
         record = exact_score(table(AlNaK2F6=1), judge=nowhere, target_class=1, n_samples=5).as_dict()
         assert record["compounds"] is None
@@ -153,6 +153,8 @@ class TestRecords:
         record = solve_class(10, judge=judge, beta=2.0, gamma=0.9, n_samples=50, masking="digits")
         assert list(record) == [
             "schema_version",
+            "space",
+            "target",
             "target_class",
             "beta",
             "gamma",
@@ -165,6 +167,7 @@ class TestRecords:
         ]
         settings = [record[key] for key in ("schema_version", "target_class", "beta", "gamma", "n_samples")]
         assert settings == [1, 10, 2.0, 0.9, 50]
+        assert (record["space"], record["target"]) == ("elpasolite", "class 10")
         assert (record["masking"], record["judge"]) == ("digits", judge.record())
         assert record["class_members"] == judge.class_counts[10]
         assert 0 < record["seconds"] < 600
@@ -181,10 +184,11 @@ class TestRecords:
             solve_class(1, judge=judge, beta=2.0, gamma=0.9, n_samples=50, masking="none")
 
     def test_shown(self):
-        shown = dict.fromkeys(METRICS, 0.25)
+        shown = dict.fromkeys((key for key, metric in METRICS.items() if metric.exact), 0.25)
         column = {**shown, "valid_fraction": 0.5, "effective_compositions": 1234.4, "start_value": 0.75}
         ceiling = {**shown, "valid_fraction": 1.0, "effective_compositions": 99.6, "coverage": None}
         record = {
+            "target": "class 3",
             "target_class": 3,
             "beta": 5.0,
             "gamma": 0.5,
@@ -224,7 +228,9 @@ class TestCountDistribution:
         p = table(AlNaK2F6=0.1, NaAlK2F6=0.2, LiNaK2F6=0.3)
         places = np.flatnonzero(p)
         n, share = 100, p[places] / 0.6
-        drawn = [count_distribution(p, n, seed=seed, keep=(0, 40, 100)[seed % 3]) for seed in range(240)]
+        drawn = [
+            count_distribution(space, p, n, seed=seed, keep=(0, 40, 100)[seed % 3]) for seed in range(240)
+        ]
         counts = np.array([tally.counts[places] for tally, _ in drawn])
         assert (counts.sum(axis=1) == n).all()
         np.testing.assert_allclose(counts.mean(axis=0), n * share, atol=5 * 5 / math.sqrt(240))
@@ -235,17 +241,17 @@ class TestCountDistribution:
         assert invalid.var() == pytest.approx(n * 0.4 / 0.6**2, rel=0.5)
 
     def test_kept_samples_are_among_the_counted(self):
-        p = np.random.default_rng(0).random(space.N_TABLE) ** 9 * space.composition_mask()
-        tally, kept = count_distribution(p / p.sum(), 5_000, seed=3, keep=2_000)
+        p = np.random.default_rng(0).random(space.n_table) ** 9 * space.composition_mask
+        tally, kept = count_distribution(space, p / p.sum(), 5_000, seed=3, keep=2_000)
         assert len(kept) == 2_000
         assert (tally.n_valid, tally.n_raw) == (5_000, 5_000)
-        assert (np.bincount(kept, minlength=space.N_TABLE) <= tally.counts).all()
-        all_of_them, whole = count_distribution(p / p.sum(), 500, seed=3, keep=10_000)
-        np.testing.assert_array_equal(np.bincount(whole, minlength=space.N_TABLE), all_of_them.counts)
+        assert (np.bincount(kept, minlength=space.n_table) <= tally.counts).all()
+        all_of_them, whole = count_distribution(space, p / p.sum(), 500, seed=3, keep=10_000)
+        np.testing.assert_array_equal(np.bincount(whole, minlength=space.n_table), all_of_them.counts)
 
     def test_the_seed_decides(self):
         p = table(AlNaK2F6=0.1, NaAlK2F6=0.2, LiNaK2F6=0.3)
-        one, same, other = (count_distribution(p, 1000, seed=seed, keep=500) for seed in (1, 1, 2))
+        one, same, other = (count_distribution(space, p, 1000, seed=seed, keep=500) for seed in (1, 1, 2))
         np.testing.assert_array_equal(one[0].counts, same[0].counts)
         np.testing.assert_array_equal(one[1], same[1])
         assert one[0].n_raw == same[0].n_raw
@@ -254,8 +260,8 @@ class TestCountDistribution:
     def test_next_to_nothing_valid(self):
         for share in (0.0, 1e-12):
             with pytest.raises(InputError, match="too few real compositions: a share of"):
-                count_distribution(table(AlNaK2F6=share), 10, seed=0)
-        tally, _ = count_distribution(table(AlNaK2F6=1e-6), 10, seed=0)
+                count_distribution(space, table(AlNaK2F6=share), 10, seed=0)
+        tally, _ = count_distribution(space, table(AlNaK2F6=1e-6), 10, seed=0)
         assert 10**6 < tally.n_raw < 10**8
 
     def test_what_repeats_an_element_is_no_valid_sample(self, judge, embedded):
@@ -263,7 +269,7 @@ class TestCountDistribution:
         elements = space.index_to_elements(embedded.index[embedded.energy_class == 1]).astype(int)
         sites = [np.bincount(elements[:, site], minlength=39) / len(elements) for site in range(4)]
         p = functools.reduce(np.multiply.outer, sites).ravel()
-        real = space.composition_mask()
+        real = space.composition_mask
         found = evaluate(Stated(p), 10_000, judge=judge, target_class=1, seed=0, keep=10_000)
         assert found.exact.valid_fraction == pytest.approx(0.876, abs=5e-4)
         assert found.tally.counts[~real].sum() == 0
@@ -287,23 +293,23 @@ class TestCountDistribution:
     def test_more_samples_than_can_be_counted(self, judge, n, share, message):
         p = table(AlNaK2F6=share)
         with pytest.raises(InputError, match=message):
-            count_distribution(p, n, seed=0)
+            count_distribution(space, p, n, seed=0)
         if share == 1:
             for call in (
                 lambda: evaluate(Stated(p), n, judge=judge, target_class=1, seed=0),
                 lambda: evaluate(Streamed(p), n, judge=judge, target_class=1, seed=0),
                 lambda: exact_score(p, judge=judge, target_class=1, n_samples=n),
                 lambda: draw_unique(Streamed(p), n, target_class=1, seed=0),
-                lambda: unique_sample(p, n),
+                lambda: unique_sample(space, p, n),
             ):
                 with pytest.raises(InputError, match=message):
                     call()
 
     def test_as_many_as_can_be_counted(self):
-        p = space.composition_mask() / space.N_COMPOSITIONS
-        tally, _ = count_distribution(p, 10**15, seed=0)
+        p = space.composition_mask / space.n_compositions
+        tally, _ = count_distribution(space, p, 10**15, seed=0)
         assert tally.n_valid == tally.n_raw == 10**15
-        counts, mean = tally.counts[space.composition_mask()], 10**15 / space.N_COMPOSITIONS
+        counts, mean = tally.counts[space.composition_mask], 10**15 / space.n_compositions
         assert counts.mean() == pytest.approx(mean)
         assert counts.std() == pytest.approx(math.sqrt(mean), rel=0.01)
 
@@ -319,26 +325,26 @@ class TestCountDistribution:
     )
     def test_what_is_no_distribution(self, judge, wrong, message):
         for call in (
-            lambda: count_distribution(wrong, 10, seed=0),
+            lambda: count_distribution(space, wrong, 10, seed=0),
             lambda: exact_score(wrong, judge=judge, target_class=1, n_samples=10),
-            lambda: unique_sample(wrong, 1),
-            lambda: sample_distribution(wrong, 1),
+            lambda: unique_sample(space, wrong, 1),
+            lambda: sample_distribution(space, wrong, 1),
         ):
             with pytest.raises(InputError, match=message):
                 call()
 
     def test_single_precision_is_good_enough(self):
-        p = (space.composition_mask() / space.N_COMPOSITIONS).astype(np.float32)
-        assert count_distribution(p, 1000, seed=0)[0].n_valid == 1000
+        p = (space.composition_mask / space.n_compositions).astype(np.float32)
+        assert count_distribution(space, p, 1000, seed=0)[0].n_valid == 1000
 
     def test_millions(self):
-        p = space.composition_mask() / space.N_COMPOSITIONS
-        tally, kept = count_distribution(p, 25_000_000, seed=0, keep=100)
+        p = space.composition_mask / space.n_compositions
+        tally, kept = count_distribution(space, p, 25_000_000, seed=0, keep=100)
         assert tally.n_valid == tally.n_raw == 25_000_000
-        counts = tally.counts[space.composition_mask()]
-        mean = 25_000_000 / space.N_COMPOSITIONS
+        counts = tally.counts[space.composition_mask]
+        mean = 25_000_000 / space.n_compositions
         chi_square = ((counts - mean) ** 2 / mean).sum()
-        freedom = space.N_COMPOSITIONS - 1
+        freedom = space.n_compositions - 1
         assert abs(chi_square - freedom) < 5 * math.sqrt(2 * freedom)
         assert len(kept) == 100
 
@@ -355,7 +361,7 @@ class TestAgents:
         """Chi-square over bins of equal probability, what is no composition being one."""
         n, p = 1_000_000, sampler.distribution(5)
         order = np.argsort(p, kind="stable")
-        bin_of = np.empty(space.N_TABLE, dtype=np.int64)
+        bin_of = np.empty(space.n_table, dtype=np.int64)
         bin_of[order] = np.minimum(np.cumsum(p[order]) / p.sum() * 300, 299).astype(np.int64)
         bin_of[p == 0] = 301  # never to be drawn
         index = space.digits_to_index(sampler.sample(n, target_class=5, seed=1))
@@ -414,7 +420,8 @@ class TestStoredAndScoredAgain:
         np.testing.assert_array_equal(at_once.kept, drawn.kept)
         stored = Drawn(Tally.from_sparse(*drawn.tally.sparse(), drawn.tally.n_raw), drawn.kept, p)
         again = score_drawn(stored, judge=judge, **how)
-        assert (again.score, again.exact) == (at_once.score, at_once.exact)
+        assert again.score.as_dict() == at_once.score.as_dict()
+        assert again.exact.as_dict() == at_once.exact.as_dict()
         other = score_drawn(stored, judge=symmetric, **how)
         agreed = len(np.intersect1d(judge.members(1), symmetric.members(1)))
         assert other.exact.metrics["precision"] == pytest.approx(agreed / 3756)
@@ -427,6 +434,31 @@ class TestStoredAndScoredAgain:
 
 
 class TestEvaluate:
+    def test_what_is_kept_and_for_which_class(self, judge):
+        """Of a sampler that states nothing, and of a distribution that nobody wants samples of."""
+
+        class Asked:
+            name = "asked"
+
+            def sample(self, n, *, target_class, seed=None):
+                assert target_class == 3
+                return space.index_to_digits(space.formula_to_index(["AlNaK2F6"]).repeat(n))
+
+        drawn = draw(Asked(), 5, target_class=3, seed=0)
+        assert (drawn.tally.n_valid, len(drawn.kept)) == (5, 0)
+        assert len(count_distribution(space, table(AlNaK2F6=1.0), 5, seed=0)[1]) == 0
+
+    def test_what_is_solved_is_what_the_judge_says(self):
+        judge = load_judge("symmetric")
+        record = solve_class(1, judge=judge, beta=5, gamma=1, n_samples=10_000, masking="composition")
+        expected = exact_score(
+            solve(1, backup="soft", beta=5, landscape=judge).distribution(),
+            judge=judge,
+            target_class=1,
+            n_samples=10_000,
+        )
+        assert record["columns"]["optimal-soft"]["precision"] == expected.metrics["precision"]
+
     def test_the_distribution_is_asked_for_once(self, small_set, judge):
         class Counting(Stated):
             asked = 0
@@ -474,7 +506,7 @@ class TestEvaluate:
             assert (other.tally.counts != drawn.tally.counts).any()
 
     def test_hopeless(self, judge):
-        nothing = Stated(np.zeros(space.N_TABLE))
+        nothing = Stated(np.zeros(space.n_table))
         with pytest.raises(InputError, match="stated makes too few real compositions: a share of 0"):
             evaluate(nothing, 10, judge=judge, target_class=1, seed=0)
         with pytest.raises(InputError, match="at least 1, got 0"):
@@ -509,7 +541,7 @@ class Sampled:
         self.p = distribution
 
     def sample(self, n, *, target_class, seed=None):
-        return sample_distribution(self.p, n, seed=seed)
+        return sample_distribution(space, self.p, n, seed=seed)
 
 
 class Stated:
@@ -538,7 +570,7 @@ def groups():
     front = np.array([(0, 1), (1, 0), (2, 3), (4, 5), (5, 4)])
     elements = np.concatenate([np.tile(front, (len(pairs), 1)), np.repeat(pairs, 5, axis=0)], axis=1)
     index = space.elements_to_index(elements.astype(np.int8)).reshape(len(pairs), 5)
-    p = np.zeros(space.N_TABLE)
+    p = np.zeros(space.n_table)
     p[index] = shares / len(pairs)
     return index, p, shares
 
@@ -554,7 +586,7 @@ def first_two(shares):
 
 def shown_in_groups(drawn, index):
     """The first two compositions that each group shows, by their place in the group."""
-    place = np.full(space.N_TABLE, -1)
+    place = np.full(space.n_table, -1)
     place[index] = np.arange(index.size).reshape(index.shape)
     group, member = np.divmod(place[drawn], 5)
     order = np.argsort(group, kind="stable")
@@ -582,21 +614,21 @@ class TestUnique:
 
     def test_every_compound_of_a_spread_distribution(self):
         """Tiny probabilities come last, and no compound is lost or shown twice."""
-        places = np.flatnonzero(space.compound_mask())[:2000]
-        p = np.zeros(space.N_TABLE)
+        places = np.flatnonzero(space.compound_mask)[:2000]
+        p = np.zeros(space.n_table)
         p[places[:1000]], p[places[1000:]] = 1e-3, 1e-300
-        p[space.swap_ab(places[500:1500])] = 1e-300
-        index = unique_sample(p, 2000, seed=0)
+        p[space.images(places[500:1500])[0]] = 1e-300
+        index = unique_sample(space, p, 2000, seed=0)
         assert set(space.index_to_compound(index[:1000])) == set(places[:1000])
         assert set(space.index_to_compound(index)) == set(places)
-        np.testing.assert_array_equal(unique_sample(p, 2000, seed=0), index)
-        assert (unique_sample(p, 2000, seed=1) != index).any()
-        assert unique_sample(p, 10, seed=0).tolist() == index[:10].tolist()
+        np.testing.assert_array_equal(unique_sample(space, p, 2000, seed=0), index)
+        assert (unique_sample(space, p, 2000, seed=1) != index).any()
+        assert unique_sample(space, p, 10, seed=0).tolist() == index[:10].tolist()
 
     @pytest.mark.parametrize("kind", [Stated, Streamed])
     def test_novel_ones_are_what_is_left_of_the_others(self, kind, small_set):
-        mirrored = TrainingSet(space.swap_ab(small_set.index), small_set.energy, "the other orders")
-        p = np.zeros(space.N_TABLE)
+        mirrored = TrainingSet(space.images(small_set.index)[0], small_set.energy, "the other orders")
+        p = np.zeros(space.n_table)
         p[small_set.index], p[load_landscape().members(1)[:300]] = 1, 1
         p /= p.sum()
         known = np.unique(space.index_to_compound(small_set.index))
@@ -616,12 +648,12 @@ class TestUnique:
         p = table(AlNaK2F6=0.25)
         p[0] = 0.75
         for seed in range(20):
-            assert space.index_to_formula(unique_sample(p, 1, seed=seed)).tolist() == ["AlNaK2F6"]
+            assert space.index_to_formula(unique_sample(space, p, 1, seed=seed)).tolist() == ["AlNaK2F6"]
         with pytest.raises(InputError, match="only 1 compounds can be drawn, 2 different ones"):
-            unique_sample(p, 2)
+            unique_sample(space, p, 2)
 
     def test_a_stream_in_many_rounds(self):
-        p = space.composition_mask() / space.N_COMPOSITIONS
+        p = space.composition_mask / space.n_compositions
         index = draw_unique(Streamed(p), 3000, target_class=1, seed=0)
         assert len(np.unique(space.index_to_compound(index))) == 3000
         np.testing.assert_array_equal(index, draw_unique(Streamed(p), 3000, target_class=1, seed=0))

@@ -43,6 +43,7 @@ def percentages(printed):
 class TestRuns:
     """With budgets far too small to learn."""
 
+    @pytest.mark.slow
     def test_custom_agent(self, tmp_path):
         printed = example(tmp_path, "custom_agent", "--timesteps", 2048, "--out", "mine.zip")
         assert (tmp_path / "mine.zip").is_file()
@@ -52,6 +53,7 @@ class TestRuns:
         assert 0 < precision < 100
         assert 0 < coverage < 100
 
+    @pytest.mark.slow
     def test_maskable_ppo(self, tmp_path):
         printed = example(tmp_path, "maskable_ppo", "--timesteps", 2048)
         assert percentages(printed)[0] == 100
@@ -63,6 +65,7 @@ class TestRuns:
         assert "asked about: 512" in printed  # every eighth step completes a composition
         assert len(percentages(printed)) == 2
 
+    @pytest.mark.slow
     def test_custom_reward(self, tmp_path):
         printed = example(tmp_path, "custom_reward", "--timesteps", 2048)
         for name in ("eq. 12", "closeness", "stability"):

@@ -11,7 +11,7 @@ from elpa_env.errors import InputError
 from elpa_env.export import AUTHORS, dataset_id, export_minari
 from elpa_env.files import atomic_folder
 from elpa_env.landscape import CITATION
-from elpa_env.space import formula_to_index, prefixes, unscale
+from elpa_env.space import ELPASOLITE_SPACE as space
 from tests.test_files import full_disk
 
 
@@ -24,20 +24,20 @@ def check_dataset(dataset, training_set, target_class):
     assert len(dataset) == dataset.total_episodes == len(training_set)
     assert dataset.total_steps == 8 * len(training_set)
     returns = expected_returns(training_set, target_class)
-    states = prefixes(training_set.digits)
+    states = space.prefixes(training_set.digits)
     n = 0
     for row, episode in enumerate(dataset):
         n += 1
         assert episode.id == row
         assert episode.observations.dtype == np.float32
-        np.testing.assert_array_equal(unscale(episode.observations), states[row])
+        np.testing.assert_array_equal(space.unscale(episode.observations), states[row])
         np.testing.assert_array_equal(episode.actions, training_set.digits[row] - 1)
         assert episode.rewards.tolist() == [0.0] * 7 + [returns[row]]
         assert episode.terminations.tolist() == [False] * 7 + [True]
         assert episode.truncations.tolist() == [False] * 8
     assert n == len(training_set)
     records = list(dataset.storage.get_episode_metadata(range(n)))
-    np.testing.assert_array_equal(formula_to_index([r["formula"] for r in records]), training_set.index)
+    np.testing.assert_array_equal(space.formula_to_index([r["formula"] for r in records]), training_set.index)
     np.testing.assert_array_equal([r["energy"] for r in records], training_set.energy)
     np.testing.assert_array_equal([r["energy_class"] for r in records], training_set.energy_class)
 

@@ -9,8 +9,9 @@ import matplotlib
 import numpy as np
 import pytest
 
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval import figures
-from eval.figures import ENERGY_BINS, ModelPoint, energy_histogram
+from eval.figures import ModelPoint, energy_bins, energy_histogram
 from eval.metrics import METRICS
 from eval.placement import leader_end, place_names
 
@@ -50,7 +51,8 @@ ODD = [
     ),
     *("_hidden", "_", "%s {0}"),  # a legend passes over labels with an underscore in front
 ]
-TRAINING = energy_histogram(np.random.default_rng(0).normal(0.5, 0.8, 20_000))
+BINS = energy_bins(space)
+TRAINING = energy_histogram(np.random.default_rng(0).normal(0.5, 0.8, 20_000), BINS)
 
 
 @pytest.fixture
@@ -165,9 +167,15 @@ class TestEnergies:
     @pytest.mark.parametrize("target_class", [1, 5, 10])
     def test_outlines_share_a_panel(self, drawn, tmp_path, target_class):
         rng = np.random.default_rng(1)
-        models = {name: energy_histogram(rng.normal(-2, 0.3, 500)) for name in MODELS}
+        models = {name: energy_histogram(rng.normal(-2, 0.3, 500), BINS) for name in MODELS}
         figures.draw_energies(
-            tmp_path / "e.png", TRAINING, models, target_class=target_class, caption="all of them"
+            tmp_path / "e.png",
+            TRAINING,
+            models,
+            bins=BINS,
+            space=space,
+            target_class=target_class,
+            caption="all of them",
         )
         whole, close = drawn[0].axes
         for panel in (whole, close):
@@ -188,9 +196,16 @@ class TestEnergies:
         for panel in (whole, close):
             assert panel.get_xlim()[0] <= low
             assert panel.get_xlim()[1] >= low + 0.80
+        # the energies that occur, and the class with its neighbours; those at the ends are as wide as others
+        assert whole.get_xlim()[0] > -3.7
+        assert whole.get_xlim()[1] < 5.3
+        assert close.get_xlim()[0] >= low - 0.8086
+        assert close.get_xlim()[1] <= low + 2 * 0.8086
 
     def test_nothing_was_drawn(self, tmp_path):
-        figures.draw_energies(tmp_path / "e.png", TRAINING * 0, {}, target_class=1, caption="")
+        figures.draw_energies(
+            tmp_path / "e.png", TRAINING * 0, {}, bins=BINS, space=space, target_class=1, caption=""
+        )
         assert (tmp_path / "e.png").stat().st_size > 1000
 
 
@@ -202,9 +217,10 @@ def draw_all(folder, names):
     models = {name: ModelPoint(i / 20, 0.5, 0.1, name) for i, name in enumerate(names)}
     figures.draw_models(folder / "models.png", models, PAPER, ceiling=0.9, title=text, **odd)
     histograms = {name: TRAINING // 2 for name in names}
-    figures.draw_energies(folder / "energies.png", TRAINING, histograms, target_class=3, **odd)
+    of_class = {"space": space, "target_class": 3, **odd}
+    figures.draw_energies(folder / "energies.png", TRAINING, histograms, bins=BINS, **of_class)
     distributions = {name: shares for name in names[:4]}
-    figures.draw_elements(folder / "elements.png", distributions, target_class=3, **odd)
+    figures.draw_elements(folder / "elements.png", distributions, **of_class)
     curves = {name: curve for name in names}
     figures.draw_frontier(folder / "frontier.png", curves, curves, ceiling=0.9, title=text, **odd)
     metrics = {key: [(0.1, 0.02), (0.2, 0.01)] for key in ("coverage", "js_distance")}
@@ -271,5 +287,6 @@ def test_settings_in_the_working_folder_that_cannot_be_read(tmp_path):
 
 
 def test_histograms_have_bins_of_a_fifth(tmp_path):
-    assert energy_histogram(np.array([-4.0, -3.81, -3.79])).tolist()[:2] == [2, 1]
-    assert len(ENERGY_BINS) == 51
+    assert energy_histogram(np.array([-4.0, -3.81, -3.79]), BINS).tolist()[:2] == [2, 1]
+    assert len(BINS) == 51
+    np.testing.assert_allclose(np.diff(BINS), 0.2)

@@ -9,9 +9,9 @@ import pytest
 from stable_baselines3 import PPO
 
 from agents import AgentSampler, BoltzmannDQN, make_vec_env
-from elpa_env import space, tree
 from elpa_env.errors import InputError
 from elpa_env.solve import solve
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.frontier import check_betas, sweep_agents
 from eval.judge import load_judge
 from eval.metrics import coverage_ceiling
@@ -31,14 +31,14 @@ def test_tabulate_holds_every_state_that_a_composition_can_follow():
         asked.append(len(digits))
         return digits * (step + 1.0)
 
-    levels = tree.tabulate(values)
+    levels = space.tree.tabulate(values)
     assert sum(asked) == 394_268
-    compositions = space.index_to_digits(np.flatnonzero(space.composition_mask()))
+    compositions = space.index_to_digits(np.flatnonzero(space.composition_mask))
     for step, level in enumerate(levels):
-        assert level.shape == (tree.SIZES[step], 8)
-        known = np.unique(tree.digits_to_codes(step, compositions))
+        assert level.shape == (space.tree.sizes[step], 8)
+        known = np.unique(space.tree.digits_to_codes(step, compositions))
         expected = np.full(level.shape, np.nan)
-        expected[known] = tree.codes_to_digits(step, known) * (step + 1.0)
+        expected[known] = space.tree.codes_to_digits(step, known) * (step + 1.0)
         np.testing.assert_array_equal(level, expected)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch as th
 
-from elpa_env import TrainingSet, space
+from elpa_env import TrainingSet
 from elpa_env.checkpoint import read_checkpoint, write_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access
+from elpa_env.space import ELPASOLITE_SPACE as space
 from elpa_env.training import ClassBalancedSampler
 from generative.baselines import BaselineSampler, pair_distribution, site_distribution
 from generative.networks import labelled_rows
@@ -91,9 +92,10 @@ class TestAccess:
 
     @kinds
     def test_presets_say_what_they_were_chosen_by(self, kind):
-        assert set(kind.presets) == {"quick", "default", "paper"}
+        assert set(kind.presets) == {"quick", "small", "default", "paper"}
         assert kind.presets["paper"].config == kind.config_type()
-        for preset in kind.presets.values():
+        for name in ("quick", "default", "paper"):
+            preset = kind.presets[name]
             assert kind(preset.config).access.chosen_by == preset.chosen_by
         assert kind.presets["paper"].chosen_by == "the paper"
 
@@ -202,7 +204,8 @@ class TestHyperparameters:
         assert (paper.latent_dim, paper.hidden, paper.kl_weight) == (8, (256, 256), 0.1)
         assert (paper.n_updates, paper.batch_size, paper.learning_rate) == (10_000, 500, 1e-3)
         presets = {name: preset.config for name, preset in ConditionalVAE.presets.items()}
-        assert presets == {"quick": replace(paper, n_updates=1_500), "default": paper, "paper": paper}
+        fewer = replace(paper, n_updates=1_500)
+        assert presets == {"quick": fewer, "small": fewer, "default": paper, "paper": paper}
         assert ConditionalVAE.presets["quick"].chosen_by.startswith("the paper, with fewer updates")
 
     def test_of_the_gan(self):
@@ -213,6 +216,7 @@ class TestHyperparameters:
         presets = {name: preset.config for name, preset in ConditionalWGAN.presets.items()}
         assert presets == {
             "quick": replace(paper, n_updates=7_000, learning_rate=3e-4, ema_decay=0.999),
+            "small": replace(paper, n_updates=3_000, learning_rate=3e-4, ema_decay=0.999),
             "default": replace(paper, n_updates=17_000, learning_rate=1.5e-4, ema_decay=0.9995),
             "paper": paper,
         }
@@ -295,6 +299,20 @@ class TestSampling:
         assert len(inputs[:, :8].unique(dim=0)) == 10_001
         th.testing.assert_close(inputs[:, :8].mean(dim=0), th.zeros(8), atol=0.05, rtol=0)
         th.testing.assert_close(inputs[:, :8].T.cov(), th.eye(8), atol=0.06, rtol=0)
+
+    @kinds
+    def test_the_seed_alone_decides(self, kind):
+        model = kind(MODELS[kind])
+        draws = []
+        for number in (1, 2):
+            th.manual_seed(number)
+            draws.append(model.sample(50, target_class=1, seed=3))
+        assert draws[0].dtype == np.int8
+        np.testing.assert_array_equal(draws[0], draws[1])
+
+    @kinds
+    def test_settings_unless_told_otherwise(self, kind):
+        assert kind().config == kind.config_type()
 
     @kinds
     def test_the_class_decides(self, kind):

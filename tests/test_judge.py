@@ -8,13 +8,13 @@ import pytest
 from elpa_env.classes import energy_to_class
 from elpa_env.errors import InputError
 from elpa_env.landscape import Landscape, fit_landscape
-from elpa_env.space import N_TABLE, composition_mask, index_to_compound, swap_ab
+from elpa_env.space import ELPASOLITE_SPACE as space
 from elpa_env.training import load_training_set
 from eval.exact import count_distribution, exact_score
 from eval.judge import Judge, load_judge
 from eval.scoring import score_tally
 
-REAL = np.flatnonzero(composition_mask())
+REAL = np.flatnonzero(space.composition_mask)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,18 @@ class TestPaper:
         np.testing.assert_array_equal(judge.class_counts, landscape.class_counts)
 
     def test_its_two_orders_disagree(self, judge):
-        mirror = swap_ab(REAL)
+        mirror = space.images(REAL)[0]
         energy = judge.energy(REAL).astype(float)
         assert np.abs(energy - judge.energy(mirror)).mean() == pytest.approx(0.086, abs=5e-4)
         members = judge.members(1)
         assert len(members) == 3756
-        assert (judge.energy_class(swap_ab(members)) != 1).sum() == 670
+        assert (judge.energy_class(space.images(members)[0]) != 1).sum() == 670
 
     @pytest.mark.parametrize("name", ["paper", "symmetric"])
     def test_compounds(self, name):
         judge = load_judge(name)
         for target_class in (1, 2, 10):
-            compounds = np.unique(index_to_compound(judge.members(target_class)))
+            compounds = np.unique(space.index_to_compound(judge.members(target_class)))
             assert judge.compound_counts[target_class] == len(compounds)
         assert judge.compound_counts[1] == {"paper": 2213, "symmetric": 1857}[name]
         assert judge.compound_counts[0] == 0
@@ -65,7 +65,7 @@ class TestSymmetric:
         assert symmetric.class_counts[[1, 2, 5]].tolist() == [3714, 19912, 912410]
 
     def test_both_orders_are_one_and_the_mean_of_the_papers(self, symmetric, judge):
-        mirror = swap_ab(REAL)
+        mirror = space.images(REAL)[0]
         np.testing.assert_array_equal(symmetric.energy(REAL), symmetric.energy(mirror))
         mean = (judge.energy(REAL).astype(float) + judge.energy(mirror)) / 2
         np.testing.assert_allclose(symmetric.energy(REAL), mean, atol=3e-4)
@@ -74,18 +74,19 @@ class TestSymmetric:
     def test_classes_are_those_of_the_fit_itself(self, symmetric, dft_dir):
         """From the kernel's definition; a stored mean on a class edge falls on the right side of it."""
         from elpa_env.landscape import LAPLACIAN_LENGTH, _fit
-        from elpa_env.space import index_to_digits
 
         rows = load_training_set(dft_dir, augment=False)
         weights, offset = _fit(rows.index, rows.energy)
-        known = index_to_digits(rows.index).astype(float)
+        known = space.index_to_digits(rows.index).astype(float)
         edge = np.abs((symmetric.energy(REAL) + 3.06699926) % 0.808575755 - 0.404287878) > 0.404
-        some = REAL[edge & (REAL < swap_ab(REAL))]
+        some = REAL[edge & (REAL < space.images(REAL)[0])]
         assert len(some) > 500
         energy = np.zeros(len(some))
-        for order in (some, swap_ab(some)):
+        for order in (some, space.images(some)[0]):
             for rows_of in np.array_split(np.arange(len(some)), len(some) // 100):
-                distance = np.abs(index_to_digits(order[rows_of]).astype(float)[:, None] - known).sum(axis=2)
+                distance = np.abs(space.index_to_digits(order[rows_of]).astype(float)[:, None] - known).sum(
+                    axis=2
+                )
                 energy[rows_of] += (np.exp(-distance / LAPLACIAN_LENGTH) @ weights + offset) / 2
         differ = energy_to_class(energy) != symmetric.energy_class(some)
         assert differ.sum() <= 1  # rounding of the fit itself
@@ -95,7 +96,7 @@ class TestSymmetric:
         """Drawing evenly from the symmetric class 1: a bound for whatever respects the symmetry."""
         p = (symmetric.table_class == 1) / 3714
         exact = exact_score(p, judge=judge, target_class=1, n_samples=10_000)
-        tally, _ = count_distribution(p, 10_000, seed=0)
+        tally, _ = count_distribution(space, p, 10_000, seed=0)
         drawn = score_tally(tally, judge=judge, target_class=1)
         agreed = np.intersect1d(symmetric.members(1), judge.members(1))
         assert exact.metrics["precision"] == pytest.approx(len(agreed) / 3714)
@@ -118,7 +119,7 @@ class TestAnyJudge:
         np.testing.assert_array_equal(energy_to_class(judge.energy(REAL)), judge.energy_class(REAL))
         assert judge.energy_class([-1]).tolist() == [0]
         assert np.isnan(judge.energy([-1])).all()
-        assert (judge.table_class[~composition_mask()] == 0).all()
+        assert (judge.table_class[~space.composition_mask] == 0).all()
         assert (judge.table_energy.dtype, judge.table_class.dtype) == (np.float32, np.int8)
         assert judge.class_counts[1:].sum() == len(REAL)
 
@@ -147,7 +148,7 @@ class TestAnyJudge:
         from eval import judge as module
 
         blob = pickle.dumps(load_judge(folder))
-        landscape = Landscape(np.zeros(N_TABLE, np.int16), np.zeros(0, int), {"fitted_to": "nothing"})
+        landscape = Landscape(np.zeros(space.n_table, np.int16), np.zeros(0, int), {"fitted_to": "nothing"})
         landscape.save(folder)
         module._load.cache_clear()
         module.load_landscape.__globals__["_load"].cache_clear()
@@ -155,7 +156,7 @@ class TestAnyJudge:
             pickle.loads(blob)
 
     def test_one_made_of_energies(self, judge):
-        mine = Judge.from_energy("mine", "all the same", np.full(N_TABLE, -1.0))
+        mine = Judge.from_energy("mine", "all the same", np.full(space.n_table, -1.0))
         assert mine.class_counts[3] == len(REAL)
         again = pickle.loads(pickle.dumps(mine))
         assert again.record() == mine.record()
@@ -168,6 +169,6 @@ class TestAnyJudge:
         with pytest.raises(InputError, match="needs 2,313,441 energies"):
             Judge.from_energy("x", "x", np.zeros(5))
         with pytest.raises(InputError, match="NaN"):
-            Judge.from_energy("x", "x", np.full(N_TABLE, np.nan))
+            Judge.from_energy("x", "x", np.full(space.n_table, np.nan))
         with pytest.raises(InputError, match="a class 1..10 for every composition"):
-            Judge("x", "x", judge.table_energy, np.zeros(N_TABLE, np.int8))
+            Judge("x", "x", judge.table_energy, np.zeros(space.n_table, np.int8))

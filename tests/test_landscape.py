@@ -11,14 +11,7 @@ import pytest
 from elpa_env import TrainingSet, classes, load_landscape
 from elpa_env.errors import InputError
 from elpa_env.landscape import CITATION, Landscape, _fit, _row_kernel, fit_landscape, held_out_error
-from elpa_env.space import (
-    N_TABLE,
-    composition_mask,
-    formula_to_index,
-    index_to_numbers,
-    mirrored,
-    swap_ab,
-)
+from elpa_env.space import ELPASOLITE_SPACE as space
 from elpa_env.training import load_training_set
 from tests.test_files import full_disk
 
@@ -34,7 +27,7 @@ def test_class_counts_are_those_of_the_reference(landscape):
 
 
 def test_class_of_the_stored_energy_is_the_stored_class(landscape):
-    index = np.flatnonzero(composition_mask())
+    index = np.flatnonzero(space.composition_mask)
     np.testing.assert_array_equal(
         classes.energy_to_class(landscape.energy(index)), landscape.energy_class(index)
     )
@@ -43,12 +36,12 @@ def test_class_of_the_stored_energy_is_the_stored_class(landscape):
 def test_no_composition_has_no_energy_and_class_0(landscape):
     assert np.isnan(landscape.energy([-1])).all()
     assert landscape.energy_class([-1]).tolist() == [0]
-    assert (landscape.table_class[~composition_mask()] == 0).all()
+    assert (landscape.table_class[~space.composition_mask] == 0).all()
 
 
 def test_landscape_is_an_energy_model(landscape):
     index = landscape.members(1)[:100]
-    np.testing.assert_array_equal(landscape(index_to_numbers(index)), landscape.energy(index))
+    np.testing.assert_array_equal(landscape(space.index_to_numbers(index)), landscape.energy(index))
     assert landscape.energy(index).dtype == np.float32
 
 
@@ -124,15 +117,15 @@ def refuse(folder, match):
     ("wrong", "match"),
     [
         ({"planes": np.zeros((2, 10), np.uint8)}, "its levels must be"),
-        ({"planes": np.zeros(2 * N_TABLE, np.uint8)}, "its levels must be"),
-        ({"planes": np.zeros((2, N_TABLE), np.int8)}, "its levels must be"),
+        ({"planes": np.zeros(2 * space.n_table, np.uint8)}, "its levels must be"),
+        ({"planes": np.zeros((2, space.n_table), np.int8)}, "its levels must be"),
         ({"planes": np.array("x")}, "its levels must be"),
         ({"training_index": np.array([0.5])}, "must hold compositions"),
         ({"training_index": np.array([[1]])}, "must hold compositions"),
         ({"training_index": np.array(["x"])}, "must hold compositions"),
         ({"training_index": np.array([0])}, "must hold compositions"),
         ({"training_index": np.array([-1])}, "must hold compositions"),
-        ({"training_index": np.array([N_TABLE])}, "must hold compositions"),
+        ({"training_index": np.array([space.n_table])}, "must hold compositions"),
         ({"above_edge": np.array([np.nan])}, "must hold compositions"),
         ({"above_edge": np.array([1 << 40])}, "must hold compositions"),
         ({"planes": np.array([None])}, "no archive of arrays"),
@@ -213,7 +206,7 @@ def test_a_class_that_the_fit_all_but_loses_gives_the_training_rows_that_there_a
 def test_product_form_equals_the_plain_kernel(small_set):
     fitted, _ = fit_landscape(small_set, held_out=20)
     weights, offset = _fit(small_set.index, small_set.energy)
-    some = np.random.default_rng(0).choice(np.flatnonzero(composition_mask()), 500)
+    some = np.random.default_rng(0).choice(np.flatnonzero(space.composition_mask), 500)
     plain = _row_kernel(some, small_set.index) @ weights + offset
     np.testing.assert_allclose(fitted.energy(some), plain, atol=6e-4)
 
@@ -226,12 +219,12 @@ def test_held_out_must_leave_rows(small_set):
 
 def test_means_on_a_class_edge_fall_on_the_side_that_is_stored():
     """Levels 799 and 800 lie on either side of the edge between classes 1 and 2, their mean on it."""
-    index = formula_to_index(["AlNaK2F6", "LiNaK2F6", "BeNaK2F6", "BNaK2F6"])
-    levels = np.full(N_TABLE, 5000, dtype=np.int16)
-    levels[index], levels[swap_ab(index)] = (799, 799, 799, 798), (800, 800, 799, 800)
-    above = np.array([min(int(index[1]), int(swap_ab(index[1:2])[0]))], dtype=np.int32)
+    index = space.formula_to_index(["AlNaK2F6", "LiNaK2F6", "BeNaK2F6", "BNaK2F6"])
+    levels = np.full(space.n_table, 5000, dtype=np.int16)
+    levels[index], levels[space.images(index)[0]] = (799, 799, 799, 798), (800, 800, 799, 800)
+    above = np.array([min(int(index[1]), int(space.images(index[1:2])[0][0]))], dtype=np.int32)
     energy = Landscape(levels, np.zeros(0, int), {}, above).symmetric_energy
-    np.testing.assert_array_equal(energy, mirrored(energy))
+    np.testing.assert_array_equal(energy, space.mirrored(energy)[0])
     assert classes.energy_to_class(energy[index]).tolist() == [1, 2, 1, 1]
     edge = -3.06699926 + 0.808575755
     np.testing.assert_allclose(energy[index], edge, atol=0.0011)
@@ -258,16 +251,18 @@ def test_energy_classes_by_hand():
 
 
 def test_neighbours_and_bad_classes():
-    assert [classes.neighbours(c) for c in (1, 5, 10)] == [[2], [4, 6], [9]]
-    for bad in (0, 11, -1, 1.5, "1", None, True):
+    assert [space.targets.neighbours(c) for c in (1, 5, 10)] == [[2], [4, 6], [9]]
+    for bad in (0, 11, -1, 1.5, "11", "one", None, True):
         with pytest.raises(InputError, match="must be 1..10"):
-            classes.check_target_class(bad)
+            space.targets.check(bad)
+    assert space.targets.check("1") == 1
+    assert space.targets.neighbours("10") == [9]
 
 
 def test_a_landscape_counts_what_it_holds():
-    levels = np.zeros(N_TABLE, dtype=np.int16)
+    levels = np.zeros(space.n_table, dtype=np.int16)
     assert Landscape(levels, np.zeros(0, int), {}).class_counts.tolist() == [
-        N_TABLE - 1_974_024,
+        space.n_table - 1_974_024,
         1_974_024,
         *[0] * 9,
     ]

@@ -8,11 +8,12 @@ import pytest
 import torch as th
 
 from agents import VARIANTS, AgentSampler, train_offline
-from elpa_env import ExactSampler, Sampler, load_landscape, space
+from elpa_env import ExactSampler, Sampler, load_landscape
 from elpa_env.backups import Backup
 from elpa_env.checkpoint import read_checkpoint, write_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.sampler import Access, access_of
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.study.plan import hyperparameters
 from eval.study.registry import MODELS, Task, TrainedSampler, load_sampler, model_spec
 from generative.baselines import BASELINES, BaselineSampler
@@ -66,7 +67,7 @@ class TestContract:
         assert digits.shape == (333, 8)
         assert digits.dtype == np.int8
         assert (digits >= 0).all()
-        assert (digits <= space.DIGIT_LIMITS).all()
+        assert (digits <= space.digit_limits).all()
         assert samplers[name].sample(1, target_class=1, seed=0).shape == (1, 8)
 
     def test_the_seed_decides(self, samplers, name):
@@ -154,7 +155,7 @@ def test_checkpoints_of_another_model_class_or_version(samplers, tmp_path):
 def test_unknown_names():
     with pytest.raises(InputError, match="unknown model 'x': choose from dqn, vae, gan"):
         model_spec("x")
-    with pytest.raises(InputError, match="vae has no preset 'x': choose from quick, default, paper"):
+    with pytest.raises(InputError, match="vae has no preset 'x': choose from quick, small, default, paper"):
         hyperparameters("vae", "x")
     with pytest.raises(InputError, match="baseline must be"):
         BaselineSampler("x", None)
@@ -176,9 +177,9 @@ class TestExact:
         sampler = samplers[name]
         assert isinstance(sampler, ExactSampler)
         distribution = sampler.distribution(1)
-        assert distribution.shape == (space.N_TABLE,)
+        assert distribution.shape == (space.n_table,)
         assert distribution.sum() == pytest.approx(1)
-        assert distribution[~space.composition_mask()].sum() == 0
+        assert distribution[~space.composition_mask].sum() == 0
         drawn = space.digits_to_index(sampler.sample(20_000, target_class=1, seed=0))
         assert (distribution[drawn] > 0).all()
         top = np.argsort(distribution)[-20:]
@@ -229,7 +230,7 @@ def test_every_model_says_what_it_saw(samplers, small_set):
     for name, sampler in samplers.items():
         seen = replace(access_of(sampler), chosen_by="unknown")
         if name.startswith("optimal"):
-            assert seen == Access("reference", landscape_queries=space.N_COMPOSITIONS)
+            assert seen == Access("reference", landscape_queries=space.n_compositions)
         elif name.endswith("-oracle"):
             assert seen == Access("oracle", landscape_queries=episodes)
         elif name.endswith(("-model", "-any")):

@@ -52,6 +52,7 @@ def seeds_in(log, word):
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_killed_and_gone_on(self, tmp_path, own_model):
         """Nothing that is finished is lost, and no worker outlives its master."""
         log = tmp_path / "log"
@@ -179,6 +180,7 @@ def test_a_cluster_of_which_one_worker_dies(tmp_path, own_model):
     assert "no Dask scheduler answers" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(tmp_path, own_model):
     with elpa(tmp_path, *SLOW, "--seeds", 3, "--jobs", 2, start_new_session=True) as process:
         wait_for(lambda: list(tmp_path.glob("r/runs/*/run.json")))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elpa_env import elements, periodic, prototype
+from elpa_env import periodic, prototype
 from elpa_env.errors import InputError
 from elpa_env.prototype import (
     ABO3,
@@ -28,6 +28,7 @@ from elpa_env.prototype import (
     format_elements,
     parse_elements,
 )
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 RUTILE = Prototype(
     "rutile",
@@ -200,11 +201,27 @@ def test_symbols_and_radii_are_those_that_ase_has():
 
 
 def test_the_39_elements_keep_their_values():
-    numbers = elements.ATOMIC_NUMBERS
-    assert tuple(periodic.SYMBOLS[z] for z in numbers) == elements.SYMBOLS
-    np.testing.assert_array_equal(periodic.ROWS[numbers], elements.ROWS)
-    np.testing.assert_array_equal(periodic.ELECTRONEGATIVITIES[numbers], elements.ELECTRONEGATIVITIES)
-    np.testing.assert_array_equal(periodic.COVALENT_RADII[numbers], elements.COVALENT_RADII)
+    numbers = space.atomic_numbers
+    assert tuple(periodic.SYMBOLS[z] for z in numbers) == space.symbols
+    np.testing.assert_array_equal(periodic.ROWS[numbers], space.rows)
+    electronegativities = [
+        *(2.20, 4.16),
+        *(0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 4.787),
+        *(0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 3.242),
+        *(0.82, 1.00, 1.81, 2.01, 2.18, 2.55, 2.96, 2.966),
+        *(0.82, 0.95, 1.78, 1.96, 2.05, 2.10, 2.66, 2.60),
+        *(0.79, 0.89, 1.80, 1.80, 1.90),
+    ]
+    radii = [
+        *(0.31, 0.28),
+        *(1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58),
+        *(1.66, 1.41, 1.21, 1.11, 1.07, 1.05, 1.02, 1.06),
+        *(2.03, 1.76, 1.22, 1.20, 1.19, 1.20, 1.20, 1.16),
+        *(2.20, 1.95, 1.42, 1.39, 1.39, 1.38, 1.39, 1.40),
+        *(2.44, 2.15, 1.45, 1.46, 1.48),
+    ]
+    np.testing.assert_array_equal(periodic.ELECTRONEGATIVITIES[numbers], np.float32(electronegativities))
+    np.testing.assert_array_equal(periodic.COVALENT_RADII[numbers], np.float32(radii))
 
 
 def test_electronegativities_that_the_handbook_lacks_are_those_of_the_docstring():
@@ -326,8 +343,8 @@ def test_numbers_are_expressions_too():
 def test_the_shipped_prototypes_are_what_they_say():
     assert ELPASOLITE.labels == ("A", "B", "C", "D")
     assert [site.multiplicity for site in ELPASOLITE.sites] == [1, 1, 2, 6]
-    assert all(site.elements == elements.SYMBOLS for site in ELPASOLITE.sites)
-    np.testing.assert_array_equal(ELPASOLITE.sites[0].numbers, elements.ATOMIC_NUMBERS)
+    assert all(site.elements == space.symbols for site in ELPASOLITE.sites)
+    np.testing.assert_array_equal(ELPASOLITE.sites[0].numbers, space.atomic_numbers)
     assert ELPASOLITE.equivalent == (("A", "B"),)
     assert not ELPASOLITE.repeats
     assert (ELPASOLITE.formula_template, ELPASOLITE.n_atoms) == ("ABC2D6", 10)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from elpa_env import load_training_set
 from elpa_env.errors import InputError
 from elpa_env.files import read_json
-from elpa_env.space import composition_mask, index_to_formula
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.samples_csv import read_samples
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -112,7 +112,7 @@ def test_unusual_files_that_are_read(tmp_path, text):
     path = tmp_path / "a.csv"
     path.write_bytes(text.encode())
     (index,) = read_samples(path)
-    assert index_to_formula(index).tolist() == ["AlNaK2F6"]
+    assert space.index_to_formula(index).tolist() == ["AlNaK2F6"]
 
 
 # --- What chance makes ---
@@ -176,7 +176,7 @@ def check_samples(path, data):
     found = []
     if one_line(lambda: found.extend(read_samples(path))) is None:
         index = np.concatenate(found)
-        assert composition_mask()[index].all()
+        assert space.composition_mask[index].all()
         assert len(index) == rows_behind_the_header(data)
 
 
@@ -185,7 +185,7 @@ def check_training(path, data):
     found = []
     if one_line(lambda: found.append(load_training_set(path, augment=False))) is None:
         (rows,) = found
-        assert composition_mask()[rows.index].all()
+        assert space.composition_mask[rows.index].all()
         assert (np.abs(rows.energy) <= 25).all()
         assert len(rows) == rows_behind_the_header(data)
 

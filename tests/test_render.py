@@ -9,6 +9,7 @@ import pytest
 from elpa_env import rules
 from elpa_env.errors import InputError
 from elpa_env.render import HEIGHT, WIDTH, Ending, render_ansi, render_rgb
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 NOTHING = Ending(formula=None, energy=None, energy_class=0, reward=-1.0, target_class=1)
 STATES = {
@@ -30,7 +31,7 @@ STATES = {
 def arguments(name):
     digits, outcome = STATES[name]
     digits = np.array(digits, np.int8)
-    return digits, rules.action_masks(digits[None])[0], outcome
+    return space, digits, rules.action_masks(space, digits[None])[0], outcome
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,8 @@ def test_ansi(name, first, second):
 
 def test_ansi_shows_what_the_mask_leaves_open():
     digits = np.array([3, 3, 3, 0, 0, 0, 0, 0], np.int8)
-    mask = rules.action_masks(digits[None], "composition")[0]
-    text = render_ansi(digits, mask, None)
+    mask = rules.action_masks(space, digits[None], "composition")[0]
+    text = render_ansi(space, digits, mask, None)
     assert text.endswith("group of B in row 3: 1 Na, 2 Mg, 4 Si, 5 P, 6 S, 7 Cl, 8 Ar")
 
 
@@ -99,8 +100,8 @@ def test_pictures_are_drawn_alike_and_all_differ():
 
 def test_a_picture_shows_the_mask():
     digits = np.array([3, 3, 3, 0, 0, 0, 0, 0], np.int8)
-    masks = [rules.action_masks(digits[None], masking)[0] for masking in ("digits", "composition")]
-    open_, closed = (render_rgb(digits, mask, None) for mask in masks)
+    masks = [rules.action_masks(space, digits[None], masking)[0] for masking in ("digits", "composition")]
+    open_, closed = (render_rgb(space, digits, mask, None) for mask in masks)
     differs = np.argwhere((open_ != closed).any(-1))
     # Only the frame around Al, in row 3 and group 3, goes.
     assert (differs.max(0) - differs.min(0) <= (44, 52)).all()
@@ -116,14 +117,15 @@ def test_a_picture_can_be_painted_over_without_marring_the_next():
 @pytest.mark.parametrize("render", [render_ansi, render_rgb])
 def test_bad_digits(render):
     with pytest.raises(InputError, match="must be a row 0..6, got 7"):
-        render(np.array([7] + [0] * 7, np.int8), np.ones(8, bool), None)
+        render(space, np.array([7] + [0] * 7, np.int8), np.ones(8, bool), None)
 
 
 def test_matplotlib_is_loaded_late_and_left_as_it_was():
     code = (
         "import sys, warnings; warnings.simplefilter('error')\n"
         "import numpy as np, elpa_env.render as r\n"
-        "state = np.zeros(8, np.int8), np.ones(8, bool), None\n"
+        "from elpa_env.space import ELPASOLITE_SPACE\n"
+        "state = ELPASOLITE_SPACE, np.zeros(8, np.int8), np.ones(8, bool), None\n"
         "r.render_ansi(*state)\n"
         "assert 'matplotlib' not in sys.modules\n"
         "import matplotlib\n"

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from elpa_env import rules, space
-from elpa_env.elements import ELEMENT_OF_ROW_GROUP
+from elpa_env import rules
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 FORMULAS = ["AlNaK2F6", "CsAlK2F6", "HHeLi2Be6"]
 INDEX = np.append(space.formula_to_index(FORMULAS), -1)
@@ -23,21 +23,21 @@ def energies(numbers):
 
 @pytest.fixture
 def outcome():
-    return rules.finish(INDEX, 2, energies)
+    return rules.finish(space, INDEX, 2, energies)
 
 
 class TestStates:
     def test_at_the_start_every_digit_is_unset(self):
-        digits = rules.initial_digits(3)
+        digits = rules.initial_digits(space, 3)
         assert digits.shape == (3, 8)
         assert digits.dtype == np.int8
         assert not digits.any()
 
     def test_shown_with_a_class(self):
         digits = np.array([[3, 3, 0, 0, 0, 0, 0, 0], [3, 1, 2, 4, 6, 8, 1, 1]], dtype=np.int8)
-        np.testing.assert_array_equal(rules.observe(digits), space.scale(digits))
+        np.testing.assert_array_equal(rules.observe(space, digits), space.scale(digits))
         for classes, rows in (([4, 10], (3, 9)), (7, (6, 6))):
-            shown = rules.observe(digits, classes)
+            shown = rules.observe(space, digits, classes)
             assert shown.dtype == np.float32
             np.testing.assert_array_equal(shown[:, :8], space.scale(digits))
             np.testing.assert_array_equal(shown[:, 8:], np.eye(10)[list(rows)])
@@ -45,11 +45,11 @@ class TestStates:
     def test_masks_by_default_are_those_of_digits(self):
         digits = np.array([[0] * 8, [1, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 8, 0, 0, 0, 0]], dtype=np.int8)
         in_range = [[True] * 6 + [False] * 2, [True] * 8, [True] * 6 + [False] * 2]
-        np.testing.assert_array_equal(rules.action_masks(digits), in_range)
-        np.testing.assert_array_equal(rules.action_masks(digits, "digits"), in_range)
+        np.testing.assert_array_equal(rules.action_masks(space, digits), in_range)
+        np.testing.assert_array_equal(rules.action_masks(space, digits, "digits"), in_range)
         # row 1 holds hydrogen and helium alone, and both are used
         possible = [in_range[0], [True] + [False] * 6 + [True], [False] + [True] * 5 + [False] * 2]
-        np.testing.assert_array_equal(rules.action_masks(digits, "composition"), possible)
+        np.testing.assert_array_equal(rules.action_masks(space, digits, "composition"), possible)
 
     def test_ways_to_mask(self):
         assert [rules.check_masking(masking) for masking in ("digits", "composition")] == [
@@ -61,7 +61,7 @@ class TestStates:
 
     def test_an_action_out_of_range_changes_nothing(self):
         digits = np.array([[0] * 8, [2, 0, 0, 0, 0, 0, 0, 0], [0] * 8], dtype=np.int8)
-        after, legal = rules.apply_actions(digits, np.array([5, 7, 6]))
+        after, legal = rules.apply_actions(space, digits, np.array([5, 7, 6]))
         np.testing.assert_array_equal(after[:, :2], [[6, 0], [2, 8], [0, 0]])
         assert legal.tolist() == [True, True, False]
         assert not digits[:, 1].any()  # the arguments stay
@@ -76,7 +76,7 @@ class TestFinish:
         assert outcome.reward.tolist() == [-1, 1, -1, -1]
 
     def test_by_the_landscape(self, landscape):
-        found = rules.finish(INDEX, np.array([1, 2, 3, 4]), landscape)
+        found = rules.finish(space, INDEX, np.array([1, 2, 3, 4]), landscape)
         np.testing.assert_array_equal(found.energy, landscape.energy(INDEX))
         np.testing.assert_array_equal(found.energy_class, landscape.energy_class(INDEX))
         np.testing.assert_array_equal(
@@ -91,7 +91,7 @@ class TestFinish:
             seen.append((numbers, energy, energy_class, target_class))
             return energy_class * 10 + target_class
 
-        found = rules.finish(INDEX, target, energies, reward)
+        found = rules.finish(space, INDEX, target, energies, reward)
         targets = np.broadcast_to(target, 4).tolist()
         assert found.reward.tolist() == [10 + targets[0], 20 + targets[1], 100 + targets[2], -1]
         ((numbers, energy, energy_class, target_class),) = seen
@@ -106,7 +106,7 @@ class TestFinish:
         def never(*_):
             raise AssertionError("there is nothing to ask about")
 
-        found = rules.finish(np.array([-1, -1]), 1, never, never)
+        found = rules.finish(space, np.array([-1, -1]), 1, never, never)
         assert found.reward.tolist() == [-1, -1]
         assert np.isnan(found.energy).all()
         assert found.energy_class.tolist() == [0, 0]
@@ -119,11 +119,11 @@ class TestFinish:
     def test_the_largest_number_that_is_left_finite(self):
         largest = float(np.finfo(np.float32).max)
         for value in (largest, -largest):
-            found = rules.finish(INDEX[:1], 1, energies, lambda *_, value=value: [value])
+            found = rules.finish(space, INDEX[:1], 1, energies, lambda *_, value=value: [value])
             assert found.reward.tolist() == [value]
         for value in (np.nextafter(largest, np.inf), -np.inf, np.nan):
             with pytest.raises(InputError, match=r"reward .*<lambda> returned .* for \[13, 11, 19, 9\]"):
-                rules.finish(INDEX[:1], 1, energies, lambda *_, value=value: [value])
+                rules.finish(space, INDEX[:1], 1, energies, lambda *_, value=value: [value])
 
     def test_what_a_user_keeps_is_his_own(self):
         kept = []
@@ -134,7 +134,7 @@ class TestFinish:
             return np.zeros(len(numbers))
 
         seen = []
-        rules.finish(INDEX, 1, modifies, lambda numbers, *_: seen.append(numbers) or np.ones(3))
+        rules.finish(space, INDEX, 1, modifies, lambda numbers, *_: seen.append(numbers) or np.ones(3))
         np.testing.assert_array_equal(seen[0], NUMBERS[:3])
 
     def test_who_failed_is_named(self):
@@ -143,13 +143,13 @@ class TestFinish:
                 raise RuntimeError("first line\nsecond line")
 
         with pytest.raises(InputError, match=r"^energy_model Model failed: RuntimeError: first line$"):
-            rules.finish(INDEX, 1, Model())
+            rules.finish(space, INDEX, 1, Model())
 
         def silent(*_):
             raise RuntimeError
 
         with pytest.raises(InputError, match=r"reward .*silent failed: RuntimeError: $"):
-            rules.finish(INDEX, 1, energies, silent)
+            rules.finish(space, INDEX, 1, energies, silent)
 
     @pytest.mark.parametrize(
         ("answer", "message"),
@@ -168,17 +168,17 @@ class TestFinish:
     )
     def test_what_is_no_reward(self, answer, message):
         with pytest.raises(InputError, match=f"reward .*lambda> {message}"):
-            rules.finish(INDEX, 1, energies, answer)
+            rules.finish(space, INDEX, 1, energies, answer)
 
     def test_what_is_no_energy(self):
         with pytest.raises(
             InputError, match=r"energy_model .*lambda> returned .* must return \(3,\) eV/atom"
         ):
-            rules.finish(INDEX, 1, lambda numbers: [1.0])
+            rules.finish(space, INDEX, 1, lambda numbers: [1.0])
 
     def test_booleans_and_whole_numbers_are_rewards(self):
         for answer, reward in (([True, False, True], [1, 0, 1]), (np.arange(3, dtype=np.uint8), [0, 1, 2])):
-            found = rules.finish(INDEX, 1, energies, lambda *_, answer=answer: answer)
+            found = rules.finish(space, INDEX, 1, energies, lambda *_, answer=answer: answer)
             assert found.reward.tolist() == [*reward, -1]
 
 
@@ -194,15 +194,15 @@ class TestDescribe:
         assert set(infos[0]) == {"is_success", "formula", "numbers", "energy_class", "energy"}
 
     def test_success_is_a_reward_above_nothing(self):
-        found = rules.finish(INDEX[:3], 1, energies, lambda *_: [0.0, 1e-9, -1e-9])
+        found = rules.finish(space, INDEX[:3], 1, energies, lambda *_: [0.0, 1e-9, -1e-9])
         assert [info["is_success"] for info in rules.describe(found)] == [False, True, False]
 
     def test_texts_and_numbers(self):
-        formulas, numbers = rules.texts_and_numbers(INDEX)
+        formulas, numbers = rules.texts_and_numbers(space, INDEX)
         assert formulas.tolist() == [*FORMULAS, ""]
         np.testing.assert_array_equal(numbers, NUMBERS)
         assert numbers.dtype == np.int16
-        formulas, numbers = rules.texts_and_numbers(INDEX[3:])
+        formulas, numbers = rules.texts_and_numbers(space, INDEX[3:])
         assert formulas.tolist() == [""]
         assert numbers.tolist() == [[0] * 4]
 
@@ -228,7 +228,7 @@ class TestTargets:
     def test_of_seed_and_episode(self):
         keys, episodes = [0, 5, WORD, 1 << 63], [0, 1, 77, WORD]
         pairs = np.array([*itertools.product(keys, episodes)], dtype=np.uint64)
-        drawn = rules.draw_targets(pairs[:, 0], pairs[:, 1])
+        drawn = rules.draw_targets(pairs[:, 0], pairs[:, 1], 10)
         assert drawn.dtype == np.int8
         assert drawn.tolist() == [
             splitmix((splitmix((key + GOLDEN) & WORD) + episode * GOLDEN) & WORD) % 10 + 1
@@ -236,7 +236,7 @@ class TestTargets:
         ]
 
     def test_every_class_is_as_likely(self):
-        drawn = rules.draw_targets(np.zeros(50_000, np.uint64), np.arange(50_000, dtype=np.uint64))
+        drawn = rules.draw_targets(np.zeros(50_000, np.uint64), np.arange(50_000, dtype=np.uint64), 10)
         counts = np.bincount(drawn, minlength=11)
         assert counts[0] == 0
         assert (abs(counts[1:] - 5_000) < 5 * np.sqrt(5_000)).all()
@@ -244,4 +244,4 @@ class TestTargets:
 
 def test_the_elements_of_row_1():
     """What the masks above take for granted."""
-    assert (ELEMENT_OF_ROW_GROUP[1] >= 0).tolist() == [False, True, *[False] * 6, True]
+    assert (space.element_of_row_column[1] >= 0).tolist() == [False, True, *[False] * 6, True]

@@ -1,11 +1,20 @@
 import numpy as np
 import pytest
 
-from elpa_env import space
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.judge import load_judge
 from eval.samples_csv import read_samples
-from eval.scoring import CHUNK, Tally, count_chunks, count_samples, draw_valid, sample_table, score_tally
+from eval.scoring import (
+    CHUNK,
+    Tally,
+    count_chunks,
+    count_samples,
+    draw_valid,
+    first_new,
+    sample_table,
+    score_tally,
+)
 
 
 class Scripted:
@@ -52,15 +61,38 @@ def test_a_hopeless_sampler_is_given_up():
 def test_score_by_hand(small_set, landscape, judge):
     known = small_set.index[small_set.energy_class == 1][:2]
     new = np.setdiff1d(landscape.members(1), small_set.index)[:3]
-    tally = count_chunks([np.concatenate([known, new]), new[:2], np.array([-1, -1])])
+    tally, kept = count_chunks([np.concatenate([known, new]), new[:2], np.array([-1, -1])], keep=6)
+    np.testing.assert_array_equal(kept, [*known, *new, new[0]])
     score = score_tally(tally, judge=judge, target_class=1, training_set=small_set)
     assert (score.n_valid, score.n_raw, score.valid_fraction) == (7, 9, 7 / 9)
     assert (score.novel, score.rediscovered, score.repeated) == (3, 2, 2)
     assert score.metrics["precision"] == pytest.approx((landscape.energy_class(known) == 1).sum() / 7 + 5 / 7)
     without = score_tally(tally, judge=judge, target_class=1)
     assert without.novel is None
+    assert np.isnan(without.metrics["new_precision"])
+    assert score_tally(tally, judge=judge, target_class="1").as_dict() == without.as_dict()
     with pytest.raises(InputError, match="no valid composition"):
         score_tally(Tally(), judge=judge, target_class=1)
+
+
+def test_the_first_new_compounds(small_set, landscape, judge):
+    known = small_set.index[small_set.energy_class == 1][:2]
+    right = np.setdiff1d(landscape.members(1), np.append(small_set.index, space.images(small_set.index)[0]))
+    right = right[np.sort(np.unique(space.index_to_compound(right), return_index=True)[1])][:3]
+    wrong = np.setdiff1d(landscape.members(9), np.append(small_set.index, space.images(small_set.index)[0]))[
+        :1
+    ]
+    drawn = np.concatenate(
+        [right[:2], known, space.images(known)[0], space.images(right[:1])[0], wrong, right]
+    )
+    new = first_new(space, drawn, small_set)
+    np.testing.assert_array_equal(new, [*right[:2], *wrong, right[2]])
+    np.testing.assert_array_equal(first_new(space, drawn, small_set, 3), new[:3])
+    assert first_new(space, drawn, None)[2] == known[0]
+    tally, _ = count_chunks([drawn])
+    for chosen, share in ((new.repeat(100), 3 / 4), (new[:3].repeat(100), 2 / 3), (new, np.nan)):
+        score = score_tally(tally, judge=judge, target_class=1, training_set=small_set, new=chosen)
+        assert score.metrics["new_precision"] == pytest.approx(share, nan_ok=True)
 
 
 class TestStoredCounts:
@@ -77,7 +109,7 @@ class TestStoredCounts:
         one, other = (
             score_tally(t, judge=judge, target_class=4, training_set=small_set) for t in (tally, again)
         )
-        assert one == other
+        assert one.as_dict() == other.as_dict()
 
     def test_nothing_drawn(self):
         again = Tally.from_sparse(*Tally().sparse(), 7)
@@ -100,7 +132,7 @@ class TestStoredCounts:
             ([2000, 1602], [1, 1], 2, "ascending"),
             ([1602, 1602], [1, 1], 2, "ascending"),
             ([-1, 1602], [1, 1], 2, "ascending"),
-            ([1602, space.N_TABLE], [1, 1], 2, "ascending"),
+            ([1602, space.n_table], [1, 1], 2, "ascending"),
             ([1602, 2000], [1, 0], 2, "positive"),
             ([0, 1602], [1, 1], 2, "repeat an element"),
             ([1602, 2000], [1], 2, "as many"),
@@ -115,7 +147,7 @@ class TestStoredCounts:
 
 def test_an_index_that_repeats_an_element_is_no_valid_sample():
     tally = Tally()
-    tally.add_index(np.array([0, 1602, -1, space.N_TABLE - 1]))
+    tally.add_index(np.array([0, 1602, -1, space.n_table - 1]))
     assert (tally.n_valid, tally.n_raw) == (1, 4)
 
 
@@ -131,7 +163,7 @@ def test_chunks_do_not_matter(landscape):
     np.testing.assert_array_equal(whole.counts, parts.counts)
     assert whole.n_raw == len(digits)
     index = space.digits_to_index(digits)
-    np.testing.assert_array_equal(whole.counts, np.bincount(index[index >= 0], minlength=space.N_TABLE))
+    np.testing.assert_array_equal(whole.counts, np.bincount(index[index >= 0], minlength=space.n_table))
 
 
 def test_sample_table(small_set, landscape, judge):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elpa_env import elements, space
+from elpa_env import periodic
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 FACTS = {  # symbol: atomic number, row, main group
     "H": (1, 1, 1),
@@ -23,21 +24,21 @@ FACTS = {  # symbol: atomic number, row, main group
     "Bi": (83, 6, 5),
 }
 
-index_of_table = st.integers(0, space.N_TABLE - 1)
-real_index = index_of_table.filter(lambda i: space.composition_mask()[i])
+index_of_table = st.integers(0, space.n_table - 1)
+real_index = index_of_table.filter(lambda i: space.composition_mask[i])
 
 
 def test_elements_are_the_39_of_the_paper():
-    assert len(elements.SYMBOLS) == 39 == len(set(elements.SYMBOLS))
+    assert len(space.symbols) == 39 == len(set(space.symbols))
     for symbol, (number, row, group) in FACTS.items():
-        element = elements.SYMBOLS.index(symbol)
-        assert elements.ATOMIC_NUMBERS[element] == number
-        assert (elements.ROWS[element], elements.GROUPS[element]) == (row, group)
-        assert elements.ELEMENT_OF_ROW_GROUP[row, group] == element
+        element = space.symbols.index(symbol)
+        assert space.atomic_numbers[element] == number
+        assert (space.rows[element], space.columns[element]) == (row, group)
+        assert space.element_of_row_column[row, group] == element
 
 
 def test_space_has_the_size_of_the_paper():
-    assert space.composition_mask().sum() == space.N_COMPOSITIONS == 1_974_024
+    assert space.composition_mask.sum() == space.n_compositions == 1_974_024
 
 
 def test_the_example_of_figure_1():
@@ -51,18 +52,18 @@ def test_the_example_of_figure_1():
 
 
 def test_round_trips_over_the_whole_space():
-    index = np.flatnonzero(space.composition_mask())
+    index = np.flatnonzero(space.composition_mask)
     digits = space.index_to_digits(index)
     np.testing.assert_array_equal(space.digits_to_index(digits), index)
     np.testing.assert_array_equal(space.numbers_to_index(space.index_to_numbers(index)), index)
     np.testing.assert_array_equal(space.decode(space.scale(digits)), digits)
     np.testing.assert_array_equal(space.unscale(space.scale(digits)), digits)
-    np.testing.assert_array_equal(space.swap_ab(space.swap_ab(index)), index)
+    np.testing.assert_array_equal(space.images(space.images(index)[0])[0], index)
 
 
 def test_every_vector_of_digits_that_is_no_composition_is_minus_one():
     digits = np.array(list(itertools.product(range(1, 7), range(1, 9))), dtype=np.int8)
-    exists = np.array([elements.ELEMENT_OF_ROW_GROUP[r, g] >= 0 for r, g in digits])
+    exists = np.array([space.element_of_row_column[r, g] >= 0 for r, g in digits])
     assert exists.sum() == 39
     rest = np.tile(np.array([2, 7, 3, 1, 4, 1], dtype=np.int8), (48, 1))
     index = space.digits_to_index(np.concatenate([digits, rest], axis=1))
@@ -91,7 +92,7 @@ def test_scaled_round_trip_with_open_digits(rows):
 @given(st.lists(st.tuples(*[st.integers(-5, 130)] * 4), min_size=1, max_size=30))
 def test_numbers_that_are_no_composition(rows):
     numbers = np.array(rows)
-    known = np.isin(numbers, elements.ATOMIC_NUMBERS).all(axis=1)
+    known = np.isin(numbers, space.atomic_numbers).all(axis=1)
     different = np.array([len(set(row)) == 4 for row in rows])
     np.testing.assert_array_equal(space.numbers_to_index(numbers) >= 0, known & different)
 
@@ -99,7 +100,7 @@ def test_numbers_that_are_no_composition(rows):
 @given(st.lists(st.floats(-3, 3), min_size=8, max_size=8))
 def test_decode_finds_the_nearest_digit(vector):
     digits = space.decode(np.array([vector]))[0]
-    for value, digit, limit in zip(vector, digits, space.DIGIT_LIMITS, strict=True):
+    for value, digit, limit in zip(vector, digits, space.digit_limits, strict=True):
         exact = (np.float32(value) + 1) * limit / 2 + 0.5
         distances = [abs(exact - k) for k in range(1, limit + 1)]
         assert distances[digit - 1] <= min(distances) + 1e-5
@@ -130,7 +131,7 @@ def test_formulas_that_are_no_composition(formula, reason):
         (lambda: space.scale(np.zeros((1, 8))), "integers"),
         (lambda: space.decode(np.full((1, 8), np.nan)), "NaN"),
         (lambda: space.index_to_digits([-1]), "got -1"),
-        (lambda: space.index_to_digits([space.N_TABLE]), f"got {space.N_TABLE}"),
+        (lambda: space.index_to_digits([space.n_table]), f"got {space.n_table}"),
         (lambda: space.numbers_to_index([[1, 2, 3]]), "numbers must be"),
     ],
 )
@@ -142,9 +143,12 @@ def test_bad_input_is_named(call, message):
 class TestProperties:
     """Electronegativity and covalent radius, against tables of other people and what every chemist knows."""
 
+    ELECTRONEGATIVITIES = periodic.ELECTRONEGATIVITIES[space.atomic_numbers]
+    RADII = periodic.COVALENT_RADII[space.atomic_numbers]
+
     def test_radii_are_those_of_ase(self):
         data = pytest.importorskip("ase.data", reason="ASE is not installed")
-        np.testing.assert_allclose(elements.COVALENT_RADII, data.covalent_radii[elements.ATOMIC_NUMBERS])
+        np.testing.assert_allclose(self.RADII, data.covalent_radii[space.atomic_numbers])
 
     @pytest.mark.parametrize(
         ("symbol", "electronegativity", "radius"),
@@ -163,15 +167,15 @@ class TestProperties:
         ],
     )
     def test_some_by_hand(self, symbol, electronegativity, radius):
-        place = elements.SYMBOLS.index(symbol)
-        assert elements.ELECTRONEGATIVITIES[place] == pytest.approx(electronegativity)
-        assert elements.COVALENT_RADII[place] == pytest.approx(radius)
+        place = space.symbols.index(symbol)
+        assert self.ELECTRONEGATIVITIES[place] == pytest.approx(electronegativity)
+        assert self.RADII[place] == pytest.approx(radius)
 
     def test_they_follow_the_periodic_table(self):
         """In a row electronegativity rises from group 1 to 7; in a group of 1, 2, 7 radii grow downwards."""
         for row in range(2, 6):
-            here = (elements.ROWS == row) & (elements.GROUPS <= 7)
-            assert (np.diff(elements.ELECTRONEGATIVITIES[here]) > 0).all()
+            here = (space.rows == row) & (space.columns <= 7)
+            assert (np.diff(self.ELECTRONEGATIVITIES[here]) > 0).all()
         for group in (1, 2, 7):
-            assert (np.diff(elements.COVALENT_RADII[elements.GROUPS == group]) > 0).all()
-        assert elements.SYMBOLS[int(elements.ELECTRONEGATIVITIES.argmin())] == "Cs"
+            assert (np.diff(self.RADII[space.columns == group]) > 0).all()
+        assert space.symbols[int(self.ELECTRONEGATIVITIES.argmin())] == "Cs"

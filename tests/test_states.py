@@ -7,80 +7,88 @@ import pickle
 import numpy as np
 import pytest
 
-from elpa_env import rules, space, states, tree
+from elpa_env import rules
 from elpa_env.late import LateInfo
+from elpa_env.space import ELPASOLITE_SPACE as space
+from elpa_env.states import START
 
 
 def some(step, n=5_000):
     """Digits of all states at a step, or of a sample."""
     rng = np.random.default_rng(step)
-    codes = np.arange(tree.SIZES[step]) if tree.SIZES[step] <= n else rng.integers(tree.SIZES[step], size=n)
-    return tree.codes_to_digits(step, codes)
+    codes = (
+        np.arange(space.tree.sizes[step])
+        if space.tree.sizes[step] <= n
+        else rng.integers(space.tree.sizes[step], size=n)
+    )
+    return space.tree.codes_to_digits(step, codes)
 
 
 @pytest.mark.parametrize("step", range(9))
 class TestStates:
     def test_hold_the_digits(self, step):
         digits = some(step)
-        state = states.encode(digits)
-        np.testing.assert_array_equal(states.decode(state), digits)
-        np.testing.assert_array_equal(states.steps_taken(digits), step)
-        np.testing.assert_array_equal(states.first_actions(state), 8 * step)
+        state = space.states.encode(digits)
+        np.testing.assert_array_equal(space.states.decode(state), digits)
+        np.testing.assert_array_equal(space.states.steps_taken(digits), step)
+        np.testing.assert_array_equal(space.states.first_actions(state), 8 * step)
         assert len(np.unique(state)) == len(np.unique(digits, axis=0))
 
     def test_show_the_scaled_digits(self, step):
         digits = some(step)
-        observation = states.observe(states.encode(digits))
+        observation = space.states.observe(space.states.encode(digits))
         assert observation.dtype == np.float32
         np.testing.assert_array_equal(observation, space.scale(digits))
 
     def test_know_their_composition(self, step):
         digits = some(step, 200_000)
-        np.testing.assert_array_equal(states.index_of(states.encode(digits)), space.digits_to_index(digits))
+        np.testing.assert_array_equal(
+            space.states.index_of(space.states.encode(digits)), space.digits_to_index(digits)
+        )
 
     def test_move_with_an_allowed_action_alone(self, step):
         if step == 8:
             return
         digits = some(step, 500)
-        state = states.encode(digits)
+        state = space.states.encode(digits)
         width = 8 if step % 2 else 6
         for action in range(8):
             actions = np.full(len(digits), action)
-            after, legal = states.advance(state, states.first_actions(state) + actions)
-            forbidden, none = states.advance(
-                state, states.first_actions(state) + actions, np.zeros(len(digits), dtype=bool)
+            after, legal = space.states.advance(state, space.states.first_actions(state) + actions)
+            forbidden, none = space.states.advance(
+                state, space.states.first_actions(state) + actions, np.zeros(len(digits), dtype=bool)
             )
             np.testing.assert_array_equal(forbidden, state)
             assert not none.any()
             expected = digits.copy()
             if action < width:
                 expected[:, step] = action + 1
-                together, entries = states.advance_together(state, step, actions)
+                together, entries = space.states.advance_together(state, step, actions)
                 np.testing.assert_array_equal(together, after)
                 np.testing.assert_array_equal(entries, space.scale(expected)[:, step])
             np.testing.assert_array_equal(legal, action < width)
-            np.testing.assert_array_equal(states.decode(after), expected)
-            moved, in_range = rules.apply_actions(digits, actions)
+            np.testing.assert_array_equal(space.states.decode(after), expected)
+            moved, in_range = rules.apply_actions(space, digits, actions)
             np.testing.assert_array_equal(moved, expected)
             np.testing.assert_array_equal(in_range, legal)
 
 
 def test_masks_are_bool_and_their_own():
-    state = states.encode(some(3, 10))
+    state = space.states.encode(some(3, 10))
     for composition in (False, True):
-        masks = states.action_masks(state, composition=composition)
+        masks = space.states.action_masks(state, composition=composition)
         assert (masks.dtype, masks.shape) == (bool, (len(state), 8))
         masks[:] = False
-        assert states.action_masks(state, composition=composition).any(axis=1).all()
+        assert space.states.action_masks(state, composition=composition).any(axis=1).all()
 
 
 def test_from_the_end_of_an_episode_any_action_leads_to_the_start():
-    over = np.full(8, states.OVER)
-    after, legal = states.advance(over, states.first_actions(over) + np.arange(8))
-    assert (after == states.START).all()
+    over = np.full(8, space.states.over)
+    after, legal = space.states.advance(over, space.states.first_actions(over) + np.arange(8))
+    assert (after == START).all()
     assert legal.all()
-    assert states.action_masks(over).all()
-    assert states.action_masks(over, composition=True).all()
+    assert space.states.action_masks(over).all()
+    assert space.states.action_masks(over, composition=True).all()
 
 
 class TestLateInfo:

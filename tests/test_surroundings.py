@@ -81,8 +81,10 @@ class TestNames:
         "name",
         [
             "a$b$ :b: [bold]red",
-            "x\udcff\udcfe",
-            *(pytest.param(name, marks=pytest.mark.slow) for name in ("a$b$", "{x}_^", "[bold]red", ":b:")),
+            *(
+                pytest.param(name, marks=pytest.mark.slow)
+                for name in ("x\udcff\udcfe", "a$b$", "{x}_^", "[bold]red", ":b:")
+            ),
         ],
     )
     def test_of_files(self, tmp_path, name):

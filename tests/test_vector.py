@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from elpa_env import ElpasoliteEnv, ElpasoliteVectorEnv, rules, space, tree
+from elpa_env import ElpasoliteEnv, ElpasoliteVectorEnv, rules
 from elpa_env.errors import InputError
+from elpa_env.space import ELPASOLITE_SPACE as space
 
 
 def light(numbers):
@@ -252,34 +253,34 @@ class TestMasks:
 
     def expected(self, step):
         """(n_step, width) by looking down the tree, composition by composition."""
-        digits = space.index_to_digits(np.flatnonzero(space.composition_mask()))
-        codes = tree.digits_to_codes(step + 1, digits)
-        reached = np.zeros(tree.SIZES[step + 1], dtype=bool)
+        digits = space.index_to_digits(np.flatnonzero(space.composition_mask))
+        codes = space.tree.digits_to_codes(step + 1, digits)
+        reached = np.zeros(space.tree.sizes[step + 1], dtype=bool)
         reached[codes] = True
-        return reached.reshape(tree.SIZES[step], tree.WIDTHS[step])
+        return reached.reshape(space.tree.sizes[step], space.tree.widths[step])
 
     @pytest.mark.parametrize("step", range(7))
     def test_on_every_state_down_to_depth_6(self, step):
         expected = self.expected(step)
-        digits = tree.codes_to_digits(step, np.arange(tree.SIZES[step]))
-        masks = rules.action_masks(digits, "composition")
+        digits = space.tree.codes_to_digits(step, np.arange(space.tree.sizes[step]))
+        masks = rules.action_masks(space, digits, "composition")
         alive = expected.any(axis=1)
-        np.testing.assert_array_equal(masks[alive, : tree.WIDTHS[step]], expected[alive])
-        assert not masks[alive, tree.WIDTHS[step] :].any()
+        np.testing.assert_array_equal(masks[alive, : space.tree.widths[step]], expected[alive])
+        assert not masks[alive, space.tree.widths[step] :].any()
 
     def test_on_a_large_sample_below(self):
         expected = self.expected(7)
-        codes = np.random.default_rng(0).choice(tree.SIZES[7], 100_000, replace=False)
-        masks = rules.action_masks(tree.codes_to_digits(7, codes), "composition")
+        codes = np.random.default_rng(0).choice(space.tree.sizes[7], 100_000, replace=False)
+        masks = rules.action_masks(space, space.tree.codes_to_digits(7, codes), "composition")
         alive = expected[codes].any(axis=1)
         np.testing.assert_array_equal(masks[alive], expected[codes][alive])
 
     def test_digits_masks_are_the_ranges(self):
         for step in range(8):
             digits = (np.arange(8) < step).astype(np.int8)[None]
-            mask = rules.action_masks(digits)[0]
+            mask = rules.action_masks(space, digits)[0]
             np.testing.assert_array_equal(mask, np.arange(8) < (8 if step % 2 else 6))
-        assert rules.action_masks(np.ones((1, 8), dtype=np.int8), "composition").all()
+        assert rules.action_masks(space, np.ones((1, 8), dtype=np.int8), "composition").all()
 
     @given(st.integers(0, 2**31))
     def test_legal_play_always_ends_in_a_composition(self, seed):
@@ -316,7 +317,7 @@ class TestErrors:
         ("kwargs", "message"),
         [
             ({"target_class": 0}, "target_class must be 1..10, got 0"),
-            ({"target_class": "1"}, "target_class must be 1..10, got '1'"),
+            ({"target_class": "one"}, "target_class must be 1..10, got 'one'"),
             ({"masking": "all"}, "masking must be one of digits, composition, got 'all'"),
             ({"energy_model": 3}, "energy_model must be callable .* got 3"),
             ({"reward": "sparse"}, "reward must be callable .* got 'sparse'"),

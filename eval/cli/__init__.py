@@ -7,10 +7,10 @@ import sys
 import typer
 
 from elpa_env.errors import InputError
-from eval.cli import common, compare, data, models
+from eval.cli import common, compare, data, models, spaces
 
 app = typer.Typer(
-    help="Generate elpasolite compositions of a wanted stability, and score any generator of them.",
+    help="Generate compositions of a crystal prototype, and score any generator of them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -19,6 +19,7 @@ app = typer.Typer(
 for _command in (*compare.COMMANDS, *models.COMMANDS):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data.app, name="data")
+app.add_typer(spaces.app, name="spaces")
 
 _INTERRUPTED = 130
 """Exit status of a program that Ctrl-C ended; newer versions of Typer return it themselves."""

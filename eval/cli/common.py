@@ -19,20 +19,46 @@ UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 console = Console(emoji=False, width=None if sys.stdout is not None and sys.stdout.isatty() else 160)
 errors = Console(stderr=True, emoji=False)
 
-TargetClass = Annotated[int, typer.Option(help="Energy class 1-10 to aim at; 1 is the most stable.")]
-NSamples = Annotated[int, typer.Option(help="Valid samples to draw.")]
+TargetClass = Annotated[
+    str,
+    typer.Option(
+        "--target-class",
+        "--target",
+        help="What to aim at: an energy class 1-10, of which 1 is the most stable, or the name of a space's "
+        "target, such as stable.",
+    ),
+]
+SpaceName = Annotated[
+    str,
+    typer.Option(
+        "--space", help="Prototype and its energies: elpasolite, abo3, or a .toml file of your own."
+    ),
+]
+NSamples = Annotated[
+    int | None,
+    typer.Option(help="Valid samples to draw; 10,000 of elpasolite and 1,000 of other spaces by default."),
+]
 Data = Annotated[
     str,
     typer.Option(
-        help="Training set: 'landscape' (embedded), 'dft' (Faber et al. 2016, see `elpa data fetch`), "
-        "or the path of a .csv file or of a folder with the DFT table."
+        help="Training set, by default what ships with the space. Of elpasolite: 'landscape' (embedded), "
+        "'dft' (Faber et al. 2016, see `elpa data fetch`), or the path of a .csv file or of a folder with "
+        "the DFT table. Of a space with a table of energies: 'fifth' of its rows, or a .csv file."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="First seed.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds; results become mean ± standard deviation.")]
-Preset = Annotated[str, typer.Option(help="Hyperparameters: quick, default or paper.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Hyperparameters: quick, default or paper; small for some thousand rows, the default of other "
+        "spaces than elpasolite."
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or another torch device.")]
-Augment = Annotated[bool, typer.Option(help="Add A/B swaps to the training set.")]
+Augment = Annotated[
+    bool, typer.Option(help="Add the other orders of equivalent sites (A/B swaps) to the training set.")
+]
 AgentMasking = Annotated[
     str | None,
     typer.Option(
@@ -48,10 +74,12 @@ Trust = Annotated[
     ),
 ]
 Judge = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Who decides energies and classes: paper (its landscape), symmetric (the same, energies of "
-        "ABCD and BACD averaged), or the folder of a landscape from `elpa data build-landscape`."
+        help="Who decides energies and classes. Of elpasolite: paper (its landscape), symmetric (the same, "
+        "energies of ABCD and BACD averaged), or the folder of a landscape from `elpa data build-landscape`. "
+        "Of a space with a table of energies: table, or held-out (its rows outside the training set that "
+        "ships)."
     ),
 ]
 Judges = Annotated[
@@ -70,11 +98,24 @@ Cluster = Annotated[
 Retrain = Annotated[bool, typer.Option("--retrain", help="Train again what the folder holds already.")]
 
 
-def training_set(data: str, augment: bool) -> Any:
-    """The training set of that name."""
+def benchmark(space: str, target: str) -> tuple[Any, int]:
+    """A space by its name or file, and the number of a target in it.
+
+    Raises:
+        InputError: there is no such space, or no such target in it.
+    """
+    from elpa_env.catalogue import load_space
+
+    found = load_space(space)
+    return found, found.space.targets.check(target)
+
+
+def training_set(data: str, augment: bool, space: Any = None) -> Any:
+    """The training set of that name, in a space that `benchmark` gave; elpasolite's by default."""
+    from elpa_env.catalogue import load_space
     from elpa_env.training import load_training_set
 
-    return load_training_set(data, augment=augment)
+    return load_training_set(data or None, space=space or load_space(), augment=augment)
 
 
 def agent_path(path: str) -> str:

@@ -30,11 +30,10 @@ from eval.cli.common import (
     Retrain,
     Seed,
     Seeds,
+    SpaceName,
     TargetClass,
     Trust,
 )
-
-_PAPER: Final = "paper"
 
 
 class Reproducible(StrEnum):
@@ -71,10 +70,11 @@ def compare(
     masking: AgentMasking = None,
     trust: Trust = False,
     reference: Reference = True,
-    data: Data = "landscape",
-    target_class: TargetClass = 1,
-    n_samples: NSamples = 10_000,
-    preset: Preset = "default",
+    space: SpaceName = "elpasolite",
+    data: Data = "",
+    target_class: TargetClass = "1",
+    n_samples: NSamples = None,
+    preset: Preset = "",
     judges: Judges = None,
     seed: Seed = 0,
     seeds: Seeds = 1,
@@ -96,6 +96,8 @@ def compare(
     from eval.study.registry import BASIC, MODELS, REFERENCES
     from eval.study.study import COMPARE
 
+    benchmark, target = common.benchmark(space, target_class)
+    preset = preset or benchmark.preset
     if everything and models:
         raise InputError("--all includes every model: leave out --model")
     if everything:
@@ -107,13 +109,14 @@ def compare(
         models=tuple(dict.fromkeys(names)),
         seeds=common.seed_range(seed, seeds),
         data=data,
-        target_class=target_class,
-        n_samples=n_samples,
+        target_class=target,
+        n_samples=benchmark.n_samples if n_samples is None else n_samples,
         preset=preset,
         device=device,
         augment=augment,
+        space=str(Path(space).resolve()) if space.endswith(".toml") else space,
         masking=masking,
-        judges=_judges(judges),
+        judges=_judges(judges, benchmark),
         trust=trust,
     )
     training_set = plan.check()
@@ -181,7 +184,7 @@ def show(
     store = Store.existing(folder)
     study = Study.load(folder)
     if judges:
-        study = study.judged_by(_judges(judges))
+        study = study.judged_by(tuple(dict.fromkeys(judges)))
         parts = tuple(with_references(part, store, console=common.console) for part in study.parts)
         study = replace(study, parts=parts)
     table = present(study, store, width=common.console.width)
@@ -201,6 +204,7 @@ def runs(
         "run",
         "model",
         "preset",
+        "space",
         "class",
         "seed",
         "trained on",
@@ -217,6 +221,7 @@ def runs(
             record["key"],
             escape(record["name"]),
             escape(record["preset"] or ""),
+            escape(str(record.get("space", ""))),
             str(record["target_class"]),
             str(record["seed"]),
             escape(record["training_set"]["name"]),
@@ -235,8 +240,16 @@ def _has(name: str, preset: str) -> bool:
     return not MODELS[name].presets or preset in MODELS[name].presets
 
 
-def _judges(judges: list[str] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(judges or [_PAPER]))
+def _judges(judges: list[str] | None, benchmark: Any = None) -> tuple[str, ...]:
+    """Who scores; by default the judge of the space."""
+    from elpa_env.catalogue import load_space
+    from eval.judge import HELD_OUT, default_judge
+
+    found = benchmark or load_space()
+    usual = [default_judge(found)]
+    if found.energies is not None:
+        usual.append(HELD_OUT)
+    return tuple(dict.fromkeys(judges or usual))
 
 
 def _store(out: Path) -> Any:

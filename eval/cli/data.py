@@ -12,7 +12,7 @@ from rich.table import Table
 
 from elpa_env.files import check_target
 from eval.cli import common
-from eval.cli.common import Data, Overwrite, Seed, TargetClass
+from eval.cli.common import Data, Overwrite, Seed, SpaceName, TargetClass
 from eval.progress import progress_bar
 
 app = typer.Typer(help="The DFT table and the energy landscape.", no_args_is_help=True)
@@ -82,8 +82,9 @@ def data_export(
     form: Annotated[
         ExportFormat, typer.Option("--format", help="Form of the dataset.")
     ] = ExportFormat.MINARI,
-    data: Data = "landscape",
-    target_class: TargetClass = 1,
+    space: SpaceName = "elpasolite",
+    data: Data = "",
+    target_class: TargetClass = "1",
     overwrite: Overwrite = False,
 ) -> None:
     """Write the training set, A/B swaps added, as episodes for offline reinforcement learning.
@@ -94,33 +95,38 @@ def data_export(
     from elpa_env.export import dataset_folder, dataset_id, export_minari
     from elpa_env.landscape import CITATION
 
-    ours = data in ("dft", "landscape")
-    name = data if ours else Path(data).resolve().stem
-    check_target(dataset_folder(out, name, target_class), overwrite=overwrite, kind="folder")
-    training_set = common.training_set(data, augment=True)
+    benchmark, target = common.benchmark(space, target_class)
+    data = data or benchmark.data
+    ours = data in ("dft", "landscape") and benchmark.name == "elpasolite"
+    name = data if ours or data == benchmark.data else Path(data).resolve().stem
+    where = dataset_folder(out, name, target, benchmark.space)
+    check_target(where, overwrite=overwrite, kind="folder")
+    training_set = common.training_set(data, augment=True, space=benchmark)
     with progress_bar(common.console, f"writing {form.value}") as progress:
         folder = export_minari(
             training_set,
             out,
             name=name,
-            target_class=target_class,
+            target_class=target,
             citation=CITATION if ours else None,
             progress=progress,
         )
     common.console.print(
-        f"{len(training_set):,} episodes, {dataset_id(name, target_class)}: {folder / 'data'}",
+        f"{len(training_set):,} episodes, {dataset_id(name, target, benchmark.space)}: {folder / 'data'}",
         highlight=False,
         soft_wrap=True,
     )
 
 
 @app.command("info")
-def data_info(data: Data = "landscape") -> None:
+def data_info(data: Data = "", space: SpaceName = "elpasolite") -> None:
     """Show a training set's size, hash and class counts."""
-    training_set = common.training_set(data, augment=True)
+    from elpa_env.catalogue import load_space
+
+    training_set = common.training_set(data, augment=True, space=load_space(space))
     table = Table(title=escape(f"{training_set.name}: {len(training_set):,} rows"))
-    for number in range(1, 11):
-        table.add_column(str(number), justify="right")
+    for name in training_set.space.targets.names:
+        table.add_column(name, justify="right")
     table.add_row(*(f"{count:,}" for count in training_set.class_counts))
     common.console.print(table)
     common.say(f"sha256 {training_set.sha256}")

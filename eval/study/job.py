@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from elpa_env.files import write_text
-from elpa_env.sampler import ExactSampler, Progress, Sampler, access_of
+from elpa_env.sampler import Progress, Sampler, access_of, is_exact
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
 from eval.provenance import hardware, versions
@@ -66,7 +66,7 @@ class Job:
 
 def execute(job: Job) -> RunResult:
     """Train a model or load it, draw from it, score it; with one thread, the caller's number given back."""
-    with _one_thread():
+    with one_thread():
         spec, report = job.run.spec, _reporter(job)
         files: dict[str, bytes] = {}
         if job.checkpoint is None:
@@ -78,7 +78,7 @@ def execute(job: Job) -> RunResult:
         else:
             assert job.record is not None
             record, sampler = job.record, _loaded(job)
-        if isinstance(sampler, ExactSampler):
+        if is_exact(sampler):
             # what is scored is what is stored, rounding included
             files[DISTRIBUTION] = distribution_to_bytes(sampler.distribution(job.run.target_class))
             samples = Samples(distribution=distribution_from_bytes(files[DISTRIBUTION]))
@@ -87,7 +87,7 @@ def execute(job: Job) -> RunResult:
             files[draws_name(job.n_samples)] = draws.to_bytes()
             samples = Samples(draws=draws)
         for name in job.judges:
-            judge = load_judge(name)
+            judge = load_judge(name, job.run.space)
             files[figures_name(judge, job.n_samples)] = figures(
                 record, samples, judge, job.n_samples, job.training_set
             )
@@ -104,6 +104,7 @@ def _task(job: Job, progress: Progress) -> Task:
         device=run.device,
         progress=progress,
         judge=run.judge,
+        space=run.space,
     )
 
 
@@ -116,6 +117,7 @@ def _draw(sampler: Sampler, job: Job, progress: Progress) -> Draws:
         target_class=job.run.target_class,
         seed=draw_seed(job.run.seed, job.run.target_class),
         keep=min(job.n_samples, MAX_KEPT),
+        space=job.training_set.space,
         progress=progress,
     )
     seconds = round(time.perf_counter() - started, 2)
@@ -135,6 +137,7 @@ def _record(job: Job, sampler: Sampler, seconds: float) -> dict[str, Any]:
         "seed": run.seed,
         "target_class": run.target_class,
         "judge": run.judge,
+        "space": job.training_set.space.name,
         "training_set": job.training_set.record(),
         "access": asdict(access_of(sampler)),
         "checkpoint": f"model{spec.suffix}" if spec.suffix else None,
@@ -163,7 +166,7 @@ def _loaded(job: Job) -> Sampler:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch with one thread: models are trained side by side, and another number rounds differently."""
     import torch as th
 

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from elpa_env.classes import check_target_class
+from elpa_env.catalogue import ELPASOLITE_NAME, Benchmark, load_space
 from elpa_env.errors import InputError
 from elpa_env.files import sha256
 from elpa_env.sampler import Preset, check_n_samples
 from elpa_env.training import TrainingSet, load_training_set
-from eval.judge import load_judge
+from eval.judge import default_judge, load_judge
 from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_spec
 from eval.study.store import key_of
 
@@ -31,9 +31,10 @@ class Run:
         model: name in the registry, ``module:Class``, or the path of an agent.
         preset: name of the hyperparameters, for people; what counts is `identity`.
         seed: of everything random.
-        target_class: 1..10.
+        target_class: 1..k.
         device: torch device that trains.
         judge: of an exact solution, what it solves; "" for every other model.
+        space: by which `elpa_env.load_space` finds it.
         masking: what an agent of the user may choose from, see `eval.study.registry.load_agent`.
         trust: whether an agent of the user may run code when it is read.
         identity: everything that the result depends on.
@@ -45,6 +46,7 @@ class Run:
     target_class: int
     device: str
     judge: str
+    space: str
     masking: str | None
     trust: bool
     identity: Mapping[str, Any]
@@ -68,21 +70,23 @@ class Plan:
         models: names from `eval.study.registry.MODELS`, ``module:Class`` of the user's own, or paths of
             agents that SB3 saved.
         seeds: one run each.
-        data: "landscape", "dft" or a path, see `elpa_env.load_training_set`.
-        target_class: 1..10.
+        data: what ships with the space by default, see `elpa_env.load_training_set`.
+        target_class: 1..k.
         n_samples: valid samples to draw from each.
         preset: "quick", "default" or "paper"; a model without presets has none of them.
         device: "cpu", "cuda" or another torch device.
         augment: add the missing A/B swaps to the training set.
         masking: what agents of the user may choose from, see `eval.study.registry.load_agent`.
         subset: rows of the training set to draw at random, anew for every seed; None = all.
-        judges: who scores, see `eval.judge.load_judge`; the first is the one of the pictures' titles.
+        judges: who scores, see `eval.judge.load_judge`, by default the space's own; the first is the one of
+            the pictures' titles.
         trust: whether agents of the user may run code when they are read.
+        space: name or TOML file, see `elpa_env.load_space`.
     """
 
     models: tuple[str, ...]
     seeds: tuple[int, ...]
-    data: str = "landscape"
+    data: str = ""
     target_class: int = 1
     n_samples: int = 10_000
     preset: str = DEFAULT_PRESET
@@ -90,8 +94,23 @@ class Plan:
     augment: bool = True
     masking: str | None = None
     subset: int | None = None
-    judges: tuple[str, ...] = ("paper",)
+    judges: tuple[str, ...] = ()
     trust: bool = False
+    space: str = ELPASOLITE_NAME
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The space, and what is known of it."""
+        return load_space(self.space)
+
+    @property
+    def target(self) -> str:
+        """What texts call the target."""
+        return self.benchmark.space.targets.title(self.target_class)
+
+    def named_judges(self) -> tuple[str, ...]:
+        """Who scores: the space's own judge unless others are named."""
+        return self.judges or (default_judge(self.benchmark),)
 
     def check(self) -> TrainingSet:
         """Check every value before anything is trained, and load the training set.
@@ -99,7 +118,9 @@ class Plan:
         Raises:
             InputError: a value that cannot be used.
         """
-        check_target_class(self.target_class)
+        space = self.benchmark.space
+        space.targets.check(self.target_class)
+        space.require_table("a comparison", "score samples with `elpa score --energy`")
         if not self.models:
             raise InputError(f"name at least one model of {', '.join(MODELS)}")
         if not self.seeds:
@@ -108,22 +129,39 @@ class Plan:
         presets = {preset for name in self.models for preset in model_spec(name).presets}
         if self.preset not in {*PRESETS, *presets}:
             raise InputError(f"unknown preset {self.preset!r}: choose from {', '.join(PRESETS)}")
-        for judge in self.judges:
-            load_judge(judge)
+        self._check_judges()
         for name in self.models:
             if is_agent_file(name):
-                load_agent(name, target_class=self.target_class, masking=self.masking, trust=self.trust)
+                load_agent(
+                    name,
+                    target_class=self.target_class,
+                    masking=self.masking,
+                    trust=self.trust,
+                    space=space,
+                )
             self.hyperparameters(name)
         names = [model_spec(name).name for name in self.models]
         if len(set(names)) < len(names):
             raise InputError(f"models must differ in name, got {', '.join(names)}")
         check_device(self.device)
+        return self._checked_training_set()
+
+    def _check_judges(self) -> None:
+        """Raise InputError if there is no such judge, or the target is empty under one."""
+        for judge in self.named_judges():
+            if load_judge(judge, self.space).class_counts[self.target_class] == 0:
+                raise InputError(
+                    f"no energy of the judge {judge} reaches {self.target}: choose another target"
+                )
+
+    def _checked_training_set(self) -> TrainingSet:
+        """What the runs of the first seed train on; InputError if it lacks what a model needs."""
         training_set = self.training_set(self.seeds[0])
         if not (training_set.energy_class == self.target_class).any() and self.subset is None:
             needy = [name for name in self.models if model_spec(name).needs_class]
             if needy:
                 raise InputError(
-                    f"{needy[0]} needs rows of class {self.target_class}, and the training set "
+                    f"{needy[0]} needs rows of {self.target}, and the training set "
                     f"{training_set.name} has none: leave it out, or aim at another class"
                 )
         return training_set
@@ -138,7 +176,9 @@ class Plan:
 
     def training_set(self, seed: int) -> TrainingSet:
         """Load what the runs with a seed train on."""
-        return load_training_set(self.data, augment=self.augment, subset=self.subset, seed=seed)
+        return load_training_set(
+            self.data or None, space=self.space, augment=self.augment, subset=self.subset, seed=seed
+        )
 
     def training_sets(self) -> dict[int, TrainingSet]:
         """What the runs of every seed train on."""
@@ -148,7 +188,7 @@ class Plan:
     def runs(self, training_sets: Mapping[int, TrainingSet]) -> Iterator[Run]:
         """Every run in the order of the plan; exact solutions once for every judge."""
         for model in self.models:
-            for judge in self.judges if model_spec(model).reference else ("",):
+            for judge in self.named_judges() if model_spec(model).reference else ("",):
                 for seed in self.seeds:
                     yield self.run(model, seed, training_sets[seed], judge)
 
@@ -167,7 +207,7 @@ class Plan:
         if is_agent_file(model):
             identity |= {"file": sha256(Path(model).read_bytes()), "masking": self.masking}
         if judge:
-            identity["judge"] = load_judge(judge).sha256
+            identity["judge"] = load_judge(judge, self.space).sha256
         return Run(
             model=model,
             preset=self.preset,
@@ -175,6 +215,7 @@ class Plan:
             target_class=self.target_class,
             device=self.device,
             judge=judge,
+            space=self.space,
             masking=self.masking,
             trust=self.trust,
             identity=identity,

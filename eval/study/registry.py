@@ -10,10 +10,11 @@ named, or through `register_model`. It needs
         presets = {"default": MyConfig()}  # dataclasses; optional, as are title, suffix and access
         def __init__(self, config=None, *, seed=0, device="cpu"): ...
         def fit(self, training_set, *, target_class, progress=None): ...
-        def sample(self, n, *, target_class, seed=None): ...  # (n, 8) digits, see elpa_env.Sampler
+        def sample(self, n, *, target_class, seed=None): ...  # (n, 2 S) digits, see elpa_env.Sampler
 
 and may have ``distribution(target_class)``, see `elpa_env.ExactSampler`, and ``save(path)`` with a class
 method ``load(path, device=...)``, without which it is trained again when another number of samples is wanted.
+What it samples is of the space of its training set, ``training_set.space``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from agents.checkpoint import written_by_sb3
 from agents.sb3_sampler import AgentSampler
 from agents.train import VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
+from elpa_env.catalogue import ELPASOLITE_NAME
 from elpa_env.checkpoint import read_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.plugins import import_attribute
 from elpa_env.rules import check_masking
 from elpa_env.sampler import Preset, Progress, Sampler
 from elpa_env.solve import OptimalSampler
+from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
 from generative import vae, wgan_gp
@@ -42,7 +45,7 @@ from generative.checkpoint import load_checkpoint
 from generative.vae import ConditionalVAE
 from generative.wgan_gp import ConditionalWGAN
 
-PRESETS: Final = ("quick", "default", "paper")
+PRESETS: Final = ("quick", "small", "default", "paper")
 
 
 @runtime_checkable
@@ -61,11 +64,12 @@ class Task:
     Attributes:
         config: its dataclass of hyperparameters.
         training_set: all that it may see.
-        target_class: 1..10; conditional models learn all classes at once.
+        target_class: 1..k; conditional models learn all classes at once.
         seed: of everything random.
         device: a torch device.
         progress: called with updates made and updates to make.
         judge: of an exact solution, what it solves; "" for every other model.
+        space: by which `elpa_env.load_space` finds it.
     """
 
     config: Any
@@ -75,6 +79,7 @@ class Task:
     device: str = "cpu"
     progress: Progress | None = None
     judge: str = ""
+    space: str = ELPASOLITE_NAME
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,12 @@ class ModelSpec:
 
 
 def _train_vae(task: Task) -> ConditionalVAE:
-    model = ConditionalVAE(task.config, seed=task.seed, device=task.device)
+    model = ConditionalVAE(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
     return model.fit(task.training_set, task.progress)
 
 
 def _train_gan(task: Task) -> ConditionalWGAN:
-    model = ConditionalWGAN(task.config, seed=task.seed, device=task.device)
+    model = ConditionalWGAN(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
     return model.fit(task.training_set, task.progress)
 
 
@@ -125,6 +130,7 @@ def _dqn(name: str, variant: Variant) -> ModelSpec:
             None if variant.any_class else task.target_class,
             training_set=None if variant.source == "oracle" else task.training_set,
             source=variant.source,
+            space=task.training_set.space,
             seed=task.seed,
             device=task.device,
             progress=task.progress,
@@ -148,7 +154,7 @@ def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     return ModelSpec(
         name,
         name.replace("-", " "),
-        lambda task: OptimalSampler(backup, landscape=load_judge(task.judge or "paper")),
+        lambda task: OptimalSampler(backup, landscape=load_judge(task.judge or None, task.space)),
         reference=True,
     )
 
@@ -224,7 +230,12 @@ def model_spec(name: str, masking: str | None = None, *, trust: bool = False) ->
 
         def load(task: Task) -> AgentSampler:
             return load_agent(
-                name, target_class=task.target_class, masking=masking, trust=trust, device=task.device
+                name,
+                target_class=task.target_class,
+                masking=masking,
+                trust=trust,
+                device=task.device,
+                space=task.training_set.space,
             )
 
         return ModelSpec(Path(name).stem, Path(name).stem, load)
@@ -278,7 +289,7 @@ def load_agent(
 
     Args:
         path: the ``.zip`` file.
-        target_class: 1..10.
+        target_class: 1..k.
         masking: what it may choose from: "digits", "composition" or "none"; None leaves it to the agent.
         trust: whether an archive that Stable-Baselines3 wrote may run code when it is read.
         **kwargs: of `AgentSampler.load`.
@@ -300,6 +311,7 @@ def load_sampler(
     device: str = "cpu",
     model: str | None = None,
     trust: bool = False,
+    space: Space | None = None,
 ) -> Sampler:
     """Load any checkpoint of this project, an agent that Stable-Baselines3 saved, or a user's own model.
 
@@ -309,9 +321,11 @@ def load_sampler(
         device: a torch device.
         model: ``module:Class`` that wrote it, for a model of the user's own.
         trust: whether an archive that Stable-Baselines3 wrote may run code when it is read.
+        space: that it must be of; whatever it is of by default.
 
     Raises:
-        InputError: it is missing, damaged, or of a model or version that this one cannot read.
+        InputError: it is missing, damaged, of another space, or of a model or version that this one cannot
+        read.
     """
     path = Path(path)
     if not path.is_file():
@@ -322,8 +336,11 @@ def load_sampler(
             raise InputError(f"{model} cannot be loaded: it needs the methods save and load")
         return spec.load(path, target_class or 1, device)
     if written_by_sb3(path) or read_checkpoint(path)[0].get("model") == DQN_NAME:
-        return AgentSampler.load(path, device=device, target_class=target_class, trust=trust)
-    name = load_checkpoint(path)["model"]
+        return AgentSampler.load(path, device=device, target_class=target_class, trust=trust, space=space)
+    content = load_checkpoint(path)
+    if space is not None:
+        space.check_same(content["space"], str(path))
+    name = content["model"]
     if name == ConditionalVAE.name:
         return ConditionalVAE.load(path, device=device)
     if name == ConditionalWGAN.name:

@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from elpa_env.errors import InputError
 from elpa_env.files import parse_json
 from elpa_env.seeds import torch_seed
+from elpa_env.space import Space
 from elpa_env.training import TrainingSet
-from eval.exact import count_distribution, exact_score
-from eval.figures import energy_histogram
+from eval.exact import count_distribution, exact_score, new_compounds
+from eval.figures import energy_bins, energy_histogram
 from eval.judge import Judge
 from eval.metrics import element_distribution
-from eval.scoring import Tally, score_tally
+from eval.scoring import Tally, first_new, score_tally
 from eval.study.store import Draws, Store
 
 MAX_KEPT: Final = 1_000_000
 """Samples kept in the order drawn; of a larger number the first million."""
 _DRAWS: Final = 1 << 20
 """Spawn key of the draws, which no model's own streams reach."""
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the figures; raised when they are reckoned otherwise, so that those that are kept are made again."""
 
 
@@ -41,14 +42,16 @@ class Scored:
         record: of the run, see `eval.study.store`.
         score: what `eval.scoring.Score.as_dict` gives.
         exact: what `eval.exact.ExactScore.as_dict` gives; None where no distribution is stated.
-        elements: (4, 39) p(Z|S) of what was drawn.
-        energies: (50,) different compositions drawn in each of `eval.figures.ENERGY_BINS`.
+        elements: (S, n_elements) p(Z|S) of what was drawn.
+        bins: (51,) see `eval.figures.energy_bins`.
+        energies: (50,) different compositions drawn in each of `bins`.
     """
 
     record: Mapping[str, Any]
     score: Mapping[str, Any]
     exact: Mapping[str, Any] | None
     elements: NDArray[np.float64]
+    bins: NDArray[np.float64]
     energies: NDArray[np.int64]
 
     @property
@@ -67,7 +70,7 @@ class Samples:
     """What a run drew, or what it may draw from.
 
     Attributes:
-        distribution: (39^4,) that it states; None if it states none.
+        distribution: (n_table,) that it states; None if it states none.
         draws: what it drew; None if it states a distribution.
     """
 
@@ -75,23 +78,29 @@ class Samples:
     draws: Draws | None = None
 
     def count(
-        self, record: Mapping[str, Any], n_samples: int, *, keep: int = 0
+        self, record: Mapping[str, Any], n_samples: int, space: Space, *, keep: int = 0
     ) -> tuple[Tally, NDArray[np.int64]]:
         """The samples of a run: counts, and the first of them in the order drawn.
 
         Args:
             record: of the run.
             n_samples: valid samples.
+            space: of the compositions.
             keep: samples to return, at most `MAX_KEPT`.
         """
         if self.draws is not None:
-            tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw)
+            tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw, space)
             return tally, self.draws.kept[:keep].astype(np.int64)
         assert self.distribution is not None
         seed = draw_seed(record["seed"], record["target_class"])
         # always as many in order, on which the counts depend
         tally, kept = count_distribution(
-            self.distribution, n_samples, seed=seed, keep=min(n_samples, MAX_KEPT), name=record["name"]
+            space,
+            self.distribution,
+            n_samples,
+            seed=seed,
+            keep=min(n_samples, MAX_KEPT),
+            name=record["name"],
         )
         return tally, kept[:keep]
 
@@ -152,6 +161,7 @@ def _score(
         content["score"],
         content["exact"],
         np.array(content["elements"], dtype=np.float64),
+        np.array(content["bins"], dtype=np.float64),
         np.array(content["energies"], dtype=np.int64),
     )
 
@@ -177,22 +187,29 @@ def figures(
         n_samples: valid samples.
         training_set: what the run was trained on, and so what counts as known.
     """
-    tally, _ = samples.count(record, n_samples)
+    space = judge.space
+    tally, kept = samples.count(record, n_samples, space, keep=MAX_KEPT)
     how: dict[str, Any] = {
         "judge": judge,
         "target_class": record["target_class"],
         "training_set": training_set,
     }
     exact = None
-    if samples.distribution is not None:
+    if samples.distribution is None:
+        new = first_new(space, kept, training_set)
+    else:
+        seed = draw_seed(record["seed"], record["target_class"])
+        new = new_compounds(space, kept, samples.distribution, training_set, seed=seed)
         exact = exact_score(samples.distribution, n_samples=n_samples, **how).as_dict()
     unique = np.flatnonzero(tally.counts)
+    bins = energy_bins(space, judge.table_energy)
     content = {
         **_identity(record, judge, n_samples),
-        "score": score_tally(tally, **how).as_dict(),
+        "score": score_tally(tally, new=new, **how).as_dict(),
         "exact": exact,
-        "elements": element_distribution(tally.counts).round(6).tolist(),
-        "energies": energy_histogram(judge.energy(unique)).tolist(),
+        "elements": element_distribution(space, tally.counts).round(6).tolist(),
+        "bins": bins.tolist(),
+        "energies": energy_histogram(judge.energy(unique), bins).tolist(),
     }
     return json.dumps(content, allow_nan=False).encode()
 
@@ -210,5 +227,7 @@ def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | N
         return None
     if not isinstance(content, dict) or any(content.get(key) != value for key, value in identity.items()):
         return None
-    whole = isinstance(content.get("score"), dict) and {"exact", "elements", "energies"} <= set(content)
+    whole = isinstance(content.get("score"), dict) and {"exact", "elements", "bins", "energies"} <= set(
+        content
+    )
     return content if whole else None

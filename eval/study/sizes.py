@@ -80,7 +80,7 @@ def _figure(view: View, name: str, key: str) -> tuple[float, float]:
 
 def _heading(plan: Plan) -> str:
     return (
-        f"class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}, "
+        f"{plan.target}, {plan.n_samples:,} valid samples, preset {plan.preset}, "
         f"{len(plan.seeds)} seeds, each with subsets of its own"
     )
 

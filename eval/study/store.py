@@ -38,6 +38,7 @@ from elpa_env.errors import InputError
 from elpa_env.files import (
     atomic_folder,
     is_temporary,
+    parse_json,
     read_arrays,
     read_bytes,
     read_json,
@@ -45,6 +46,7 @@ from elpa_env.files import (
     write_bytes,
     write_text,
 )
+from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 
 FORMAT: Final = 1
@@ -111,7 +113,7 @@ def distribution_to_bytes(distribution: NDArray[np.float64]) -> bytes:
     """The content of ``distribution.npz``: single precision, a third of a percent of a percent off at most.
 
     Args:
-        distribution: (39^4,) probability of every entry of the composition table.
+        distribution: (n_table,) probability of every entry of the composition table.
     """
     places = np.flatnonzero(distribution > 0).astype(np.int32)
     return _npz(
@@ -263,7 +265,7 @@ class Store:
         return sorted(int(match.group(1)) for match in numbers if match)
 
     def distribution(self, key: str) -> NDArray[np.float64] | None:
-        """(39^4,) distribution that a run states; None if it states none."""
+        """(n_table,) distribution that a run states; None if it states none."""
         data = self.read(key, DISTRIBUTION)
         if data is None:
             return None
@@ -332,8 +334,16 @@ class Store:
             return
         self.create()
         name = training_set.name.encode("utf-8", "surrogateescape")
-        arrays = {"index": training_set.index, "energy": training_set.energy}
-        write_bytes(path, _npz(**arrays, name=np.frombuffer(name, dtype=np.uint8)))
+        space = json.dumps(training_set.space.to_dict()).encode()
+        write_bytes(
+            path,
+            _npz(
+                index=training_set.index,
+                energy=training_set.energy,
+                name=np.frombuffer(name, dtype=np.uint8),
+                space=np.frombuffer(space, dtype=np.uint8),
+            ),
+        )
 
     def training_set(self, digest: str) -> TrainingSet:
         """Rows that runs were trained on.
@@ -343,11 +353,13 @@ class Store:
         """
         path = self._training_set_path(digest)
         try:
-            arrays = _arrays(read_bytes(path, max_bytes=_MAX_BYTES), index=1, energy=1, name=1)
+            arrays = _arrays(read_bytes(path, max_bytes=_MAX_BYTES), index=1, energy=1, name=1, space=1)
             name = arrays["name"].tobytes().decode("utf-8", "surrogateescape")
+            space = Space.from_dict(parse_json(arrays["space"].tobytes(), str(path)))
         except ValueError as error:
             raise InputError(f"{path} is missing or damaged: run the comparison again") from error
-        rows = TrainingSet(arrays["index"].astype(np.int64), arrays["energy"].astype(np.float64), name)
+        index, energy = arrays["index"].astype(np.int64), arrays["energy"].astype(np.float64)
+        rows = TrainingSet(index, energy, name, space)
         if rows.sha256 != digest:
             raise InputError(f"{path} is damaged: run the comparison again")
         return rows

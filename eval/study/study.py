@@ -147,7 +147,7 @@ def view(part: Part, store: Store) -> View:
         if record is None:
             raise InputError(f"{store.folder} lacks the run {key}: run the comparison again")
         records.append(record)
-    judges = tuple(load_judge(name) for name in part.plan.judges)
+    judges = tuple(load_judge(name, part.plan.space) for name in part.plan.named_judges())
     groups: dict[str, dict[str, list[Scored]]] = {}
     for judge in judges:
         shown = [record for record in records if record["judge"] in ("", judge.name)]

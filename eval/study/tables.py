@@ -12,8 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from elpa_env.catalogue import ELPASOLITE_NAME
 from eval.metrics import METRICS, coverage_ceiling
-from eval.study.paper import TABLE_SAMPLES, TABLES
+from eval.study.paper import TABLE_SAMPLES, TABLES, Figure
+from eval.study.plan import Plan
 from eval.study.registry import REFERENCES
 from eval.study.scores import Scored
 from eval.study.study import View, summarise
@@ -40,7 +42,7 @@ def comparison(view: View, *, width: int) -> Group:
         tables = [_column_table(view, part) for part in parts]
     plan, training_set = view.plan, view.training_set
     tables[0].title = escape(
-        f"Class {plan.target_class}, {plan.n_samples:,} valid samples, preset {plan.preset}, "
+        f"{plan.target.capitalize()}, {plan.n_samples:,} valid samples, preset {plan.preset}, "
         f"judge {', '.join(judge.name for judge in view.judges)}\n"
         f"trained on: {training_set.name} ({len(training_set):,} rows)"
     )
@@ -53,7 +55,7 @@ def _column_table(view: View, names: Sequence[str]) -> Table:
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(escape(view.titles()[name]), justify="right", no_wrap=True)
-    paper = TABLES.get(view.plan.target_class, {})
+    paper = paper_figures(view.plan)
     for key, metric in METRICS.items():
         for number, judge in enumerate(view.judges):
             heading = metric.heading if number == 0 else f"  {judge.name} judge"
@@ -79,10 +81,8 @@ def _row_table(view: View) -> Table:
     several = len(view.judges) > 1
     if several:
         table.add_column("judge", no_wrap=True)
-    further = [title.replace(" queries", "\nqueries").replace(" / ", "\n/ ") for title in FURTHER]
-    metrics = [metric.short_heading.replace(", ", "\n").replace(" / ", "\n/ ") for metric in METRICS.values()]
-    for title in [*metrics, *further]:
-        table.add_column(title, justify="right", no_wrap=True)
+    for title in [*(metric.short_heading for metric in METRICS.values()), *FURTHER]:
+        table.add_column(_stacked(title), justify="right", no_wrap=True)
     for name, title in view.titles().items():
         for judge in view.judges:
             group = view.groups[judge.name].get(name)
@@ -93,6 +93,17 @@ def _row_table(view: View) -> Table:
             judges = [escape(judge.name)] if several else []
             table.add_row(escape(title), *judges, *cells, *(value(group) for value in FURTHER.values()))
     return table
+
+
+def _stacked(heading: str) -> str:
+    """A heading a word a line, so that all columns fit side by side."""
+    words, slash, unit = heading.replace("rediscovered", "redis- covered").partition(" / ")
+    return "\n".join([*words.replace(",", "").split(), *([f"/ {unit}"] if slash else [])])
+
+
+def paper_figures(plan: Plan) -> Mapping[str, Mapping[str, Figure]]:
+    """What the paper has for a plan's class, by model; nothing for another space than its own."""
+    return TABLES.get(plan.target_class, {}) if plan.space == ELPASOLITE_NAME else {}
 
 
 def _any_judge(view: View) -> dict[str, Sequence[Scored]]:
@@ -140,13 +151,13 @@ def _caption(view: View) -> str:
     plan = view.plan
     seeds = ", ".join(map(str, plan.seeds))
     text = f"seeds {seeds}; mean ± standard deviation" if len(plan.seeds) > 1 else f"seed {seeds}"
-    if plan.target_class in TABLES:
+    if paper_figures(plan):
         drawn = TABLE_SAMPLES[plan.target_class]
         if drawn != plan.n_samples:
             text += f"; the paper draws {drawn:,} samples, on which its coverage depends"
         if len(view.titles()) <= MANY:
             text += "; paper: Türk et al. 2022, 50 seeds, trained on DFT energies"
-    else:
+    elif plan.space == ELPASOLITE_NAME:
         text += f"; the paper has no figures for class {plan.target_class}"
     lines = [text, *(_ceiling(view, number) for number in range(len(view.judges))), *_glossary(view)]
     return "\n".join(lines)
@@ -160,8 +171,8 @@ def _ceiling(view: View, number: int) -> str:
     ceiling = coverage_ceiling(members, plan.n_samples) * 100
     return (
         f"judge {judge.name} ({judge.what}): independent samples, {plan.n_samples:,} of them, cover at most "
-        f"{ceiling:.1f} % of the {members:,} compositions ({compounds:,} compounds) of class "
-        f"{plan.target_class} on average"
+        f"{ceiling:.1f} % of the {members:,} compositions ({compounds:,} compounds) of "
+        f"{plan.target} on average"
     )
 
 

@@ -18,11 +18,11 @@ from eval.judge import Judge
 from eval.metrics import coverage_ceiling, element_distribution, js_distance
 from eval.provenance import hardware, versions
 from eval.scoring import sample_table
-from eval.study.paper import TABLE_SAMPLES, TABLES
+from eval.study.paper import TABLE_SAMPLES
 from eval.study.scores import MAX_KEPT, Scored, stored_samples
 from eval.study.store import Store
 from eval.study.study import View, summarise
-from eval.study.tables import comparison, seen
+from eval.study.tables import comparison, paper_figures, seen
 
 SCHEMA_VERSION: Final = 2
 """Of ``metrics.json``; raised whenever a key changes its meaning or goes."""
@@ -58,7 +58,7 @@ def write_samples(view: View, store: Store) -> None:
     for name, group in view.first.items():
         for run in group:
             samples = stored_samples(store, run.record, plan.n_samples)
-            _, kept = samples.count(run.record, plan.n_samples, keep=MAX_KEPT)
+            _, kept = samples.count(run.record, plan.n_samples, judge.space, keep=MAX_KEPT)
             training_set = store.training_set(run.record["identity"]["training_set"])
             table = sample_table(kept, judge=judge, training_set=training_set)
             file = samples_file(name, run.record["seed"], plan.seeds)
@@ -67,9 +67,11 @@ def write_samples(view: View, store: Store) -> None:
 
 def record_of(view: View) -> dict[str, Any]:
     """The content of ``metrics.json``."""
-    plan, training_set = view.plan, view.training_set
+    plan, training_set, judge = view.plan, view.training_set, view.judges[0]
     return {
         "schema_version": SCHEMA_VERSION,
+        "space": judge.space.name,
+        "target": plan.target,
         "target_class": plan.target_class,
         "n_samples": plan.n_samples,
         "seeds": list(plan.seeds),
@@ -129,15 +131,18 @@ def _draw(view: View, judge: Judge, folder: Path, suffix: str) -> None:
     first = {name: group[0] for name, group in view.groups[judge.name].items()}
     trained = f"trained on: {training_set.name}; judge: {judge.name}"
     caption = f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; {trained}"
+    space, bins = judge.space, next(iter(first.values())).bins
     draw_energies(
         folder / f"figure_energies{suffix}.png",
-        energy_histogram(training_set.energy),
+        energy_histogram(training_set.energy, bins),
         {run.title: run.energies for run in first.values()},
+        bins=bins,
+        space=space,
         target_class=plan.target_class,
         caption=caption,
     )
     groups = view.groups[judge.name]
-    paper = TABLES.get(plan.target_class, {})
+    paper = paper_figures(plan)
     draw_models(
         folder / f"figure_models{suffix}.png",
         {group[0].title: _point(group) for group in groups.values()},
@@ -147,12 +152,13 @@ def _draw(view: View, judge: Judge, folder: Path, suffix: str) -> None:
             if plan.n_samples == TABLE_SAMPLES[plan.target_class] and name in groups
         },
         ceiling=coverage_ceiling(int(judge.class_counts[plan.target_class]), plan.n_samples),
-        title=f"Class {plan.target_class}, {plan.n_samples:,} valid samples",
+        title=f"{plan.target.capitalize()}, {plan.n_samples:,} valid samples",
         caption=f"mean over seeds {', '.join(map(str, plan.seeds))}; {trained}",
     )
     draw_elements(
         folder / f"figure_elements{suffix}.png",
         _elements(training_set, plan.target_class, judge, first),
+        space=space,
         target_class=plan.target_class,
         caption=caption,
     )
@@ -171,19 +177,22 @@ def _point(group: Sequence[Scored]) -> ModelPoint:
 def _elements(
     training_set: TrainingSet, target_class: int, judge: Judge, first: Mapping[str, Scored]
 ) -> dict[str, Any]:
-    """(4, 39) p(Z|S) of the full class, of the training set, and of every model."""
-    found = {"full class": element_distribution(judge.table_class == target_class)}
+    """(S, n_elements) p(Z|S) of the full class, of the training set, and of every model."""
+    found = {"full class": element_distribution(judge.space, judge.table_class == target_class)}
     in_class = training_set.index[training_set.energy_class == target_class]
     if len(in_class):
-        found["training set"] = element_distribution(np.bincount(in_class, minlength=len(judge.table_class)))
+        found["training set"] = element_distribution(
+            judge.space, np.bincount(in_class, minlength=judge.space.n_table)
+        )
     return found | {run.title: run.elements for run in first.values()}
 
 
 def training_js_distance(training_set: TrainingSet, target_class: int, judge: Judge) -> float:
     """JS distance of a class in the training set to the full class (Fig. 2 of the paper)."""
     in_class = training_set.index[training_set.energy_class == target_class]
-    counts = np.bincount(in_class, minlength=len(judge.table_class))
-    return js_distance(element_distribution(counts), element_distribution(judge.table_class == target_class))
+    counts = np.bincount(in_class, minlength=judge.space.n_table)
+    drawn = element_distribution(judge.space, counts)
+    return js_distance(drawn, element_distribution(judge.space, judge.table_class == target_class))
 
 
 def _plain(judge: Judge) -> str:
