@@ -305,6 +305,61 @@ class TestEnvironments:
         vector = gym.make_vec("Composition-v0", num_envs=2, **how)
         assert vector.reset(seed=0)[0].shape == (2, 4)
 
+    @pytest.mark.parametrize("masking", ["digits", "composition"])
+    @pytest.mark.parametrize("drawn", [False, True])
+    @pytest.mark.parametrize("name", ["Elpasolite-v0", "Perovskite-v0", "Composition-v0"])
+    def test_stable_baselines_takes_all_of_them(self, name, drawn, masking):
+        from stable_baselines3.common.env_checker import check_env as check_for_sb3
+
+        from agents import make_vec_env
+
+        prototype = Prototype("salt", (Site("A", ("Li", "Na")), Site("X", ("F", "Cl"))))
+        targets = {"low": (-2, 0), "high": (0, 2)}
+        how = {
+            "Elpasolite-v0": {"target_class": None if drawn else 5},
+            "Perovskite-v0": {"target": None if drawn else "unstable"},
+            "Composition-v0": {
+                "prototype": prototype,
+                "energy_model": energies,
+                "targets": targets,
+                "target": None if drawn else "low",
+            },
+        }[name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_for_sb3(gym.make(name, masking=masking, **how).unwrapped)
+        space = {"Perovskite-v0": elpa_env.load_space("abo3").space}.get(name)
+        many = make_vec_env(4, space=space, masking=masking, **how)
+        assert many.reset().shape == (4, *many.observation_space.shape)
+        rewards = [many.step(np.zeros(4, dtype=np.int64))[1] for _ in range(2 * many.env.space.n_steps)]
+        assert np.abs(rewards).sum() > 0
+
+    def test_pictures(self, large):
+        for env in (
+            elpa_env.PerovskiteEnv(masking="composition", render_mode="rgb_array"),
+            CompositionEnv(
+                large, energy_model=energies, target=1, masking="composition", render_mode="rgb_array"
+            ),
+        ):
+            _, info = env.reset(seed=0)
+            frames, over = [env.render()], False
+            while not over:
+                _, _, over, _, info = env.step(np.flatnonzero(info["action_mask"])[-1])
+                frames.append(env.render())
+            assert {frame.shape for frame in frames} == {(480, 720, 3)}
+            assert len({frame.tobytes() for frame in frames}) == env.space.n_steps + 1
+
+    def test_words(self):
+        env = elpa_env.PerovskiteEnv(masking="composition", render_mode="ansi")
+        env.reset()
+        assert env.render() == "__ __  ABO3 -> ??O3\nrow of A: 1, 2, 3, 4, 5, 6"
+        digits = env.space.index_to_digits(env.space.formula_to_index(["SrTiO3"]))[0]
+        for digit in digits:
+            env.step(digit - 1)
+        text = env.render()
+        assert text.startswith("Sr Ti  ABO3 -> SrTiO3\nSrTiO3  -0.")
+        assert text.endswith("eV/atom  stable, wanted stable  reward +1")
+
     def test_several_columns_of_which_the_targets_name_one(self):
         prototype = Prototype("salt", (Site("A", ("Li", "Na")), Site("X", ("F", "Cl"))))
         targets = Targets.of({"insulator": (3, math.inf)}, quantity="gap", unit="eV")
