@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 
 import torch as th
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
@@ -254,50 +254,34 @@ VARIANTS: Final[dict[str, Variant]] = {
 _DEFAULT_OF: Final = {"offline": "dqn", "model": "dqn-soft-model", "oracle": "dqn-soft-oracle"}
 
 
+class Common(TypedDict, total=False):
+    """Arguments of `train_dqn` that do not depend on the source."""
+
+    reward: Reward | None
+    seed: int
+    device: str
+    progress: Progress | None
+    tensorboard_log: str | None
+
+
 def train_offline(
     training_set: TrainingSet,
     target_class: int,
     config: DQNConfig | None = None,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    tensorboard_log: str | None = None,
+    **common: Unpack[Common],
 ) -> BoltzmannDQN:
     """Train an agent on the episodes of a training set alone: `train_dqn` with source "offline"."""
-    return train_dqn(
-        config,
-        target_class,
-        training_set=training_set,
-        source="offline",
-        seed=seed,
-        device=device,
-        progress=progress,
-        tensorboard_log=tensorboard_log,
-    )
+    return train_dqn(config, target_class, training_set=training_set, source="offline", **common)
 
 
 def train_model_based(
     training_set: TrainingSet,
     target_class: int | None,
     config: DQNConfig | None = None,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    tensorboard_log: str | None = None,
+    **common: Unpack[Common],
 ) -> BoltzmannDQN:
     """Train an agent against a reward model of a training set: `train_dqn` with source "model"."""
-    return train_dqn(
-        config,
-        target_class,
-        training_set=training_set,
-        source="model",
-        seed=seed,
-        device=device,
-        progress=progress,
-        tensorboard_log=tensorboard_log,
-    )
+    return train_dqn(config, target_class, training_set=training_set, source="model", **common)
 
 
 def train_dqn(

@@ -215,6 +215,15 @@ def write_text(target: StrPath, text: str) -> None:
     write_bytes(target, text.encode("utf-8", errors="backslashreplace"))
 
 
+def write_json(target: StrPath, content: object) -> None:
+    """Write `content` as JSON, all or nothing.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which JSON does not know.
+    """
+    write_text(target, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
 def write_bytes(target: StrPath, data: bytes) -> None:
     """Write `data`, all or nothing."""
     with atomic_path(target) as path:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from elpa_env.errors import InputError
-from elpa_env.files import atomic_folder, atomic_path, check_target, write_text
+from elpa_env.files import atomic_folder, atomic_path, check_target, write_json, write_text
 from elpa_env.plugins import import_attribute
 from eval.cli import common
 from eval.cli.common import (
@@ -222,6 +222,7 @@ def score(
         )
     )
     if target:
+        exactly = None if exact is None else exact.as_dict()
         record = {
             "schema_version": 2,
             "file": name,
@@ -230,10 +231,8 @@ def score(
             "target_class": target_number,
             "judge": judged.record() if judged is not None else {"name": energy},
             "training_set": training_set.record(),
-            **result.as_dict(),
-            "exact": None if exact is None else exact.as_dict(),
         }
-        write_text(target, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_json(target, {**record, **result.as_dict(), "exact": exactly})
 
 
 def _read(file: Path, space: Any) -> Any:
@@ -366,7 +365,7 @@ def solve(
     )
     common.console.print(exact_table(record))
     if target:
-        write_text(target, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_json(target, record)
         common.say(f"results in {out}")
 
 

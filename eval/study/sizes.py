@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from elpa_env.files import write_text
+from elpa_env.files import write_json
 from elpa_env.training import TrainingSet
 from eval.figures import draw_sizes
 from eval.metrics import METRICS, coverage_ceiling
@@ -55,7 +54,7 @@ def write_sizes(views: Sequence[View], folder: Path) -> Table:
     plan, training_set, judge = views[-1].plan, views[-1].training_set, views[-1].judges[0]
     sizes = {view.plan.subset or len(view.training_set): view for view in views}
     titles = views[-1].titles()
-    write_text(folder / "sizes.json", json.dumps(_record(sizes, titles), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "sizes.json", _record(sizes, titles))
     draw_sizes(
         folder / "figure_sizes.png",
         list(sizes),

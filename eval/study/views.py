@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console, RenderableType
 
-from elpa_env.files import write_text
+from elpa_env.files import write_json, write_text
 from elpa_env.training import TrainingSet
 from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models, energy_histogram
 from eval.judge import Judge
@@ -32,7 +31,7 @@ FILE_WIDTH: Final = 200
 
 def write_view(view: View, folder: Path) -> None:
     """Write ``metrics.json``, ``table.txt`` and three pictures a judge into `folder`."""
-    write_text(folder / "metrics.json", json.dumps(record_of(view), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "metrics.json", record_of(view))
     write_table(folder / "table.txt", comparison(view, width=FILE_WIDTH), FILE_WIDTH)
     for number, judge in enumerate(view.judges):
         _draw(view, judge, folder, f"_{_plain(judge)}" if number else "")
