@@ -22,6 +22,7 @@ from agents.vec_env import CompositionVecEnv, OfflineEnv, make_vec_env
 from elpa_env import catalogue
 from elpa_env.backups import Backup
 from elpa_env.errors import InputError, at_least, check_choice, in_range
+from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.rules import Masking, Reward
 from elpa_env.sampler import FEWER, Access, Preset, Progress, chosen_by
 from elpa_env.seeds import small_seed, spawn
@@ -251,6 +252,40 @@ VARIANTS: Final[dict[str, Variant]] = {
     "dqn-soft-oracle": _acting("DQN soft, oracle", "oracle", _ORACLE),
 }
 """The DQNs that ship, by name."""
+_SEARCH_BOTH: Final[SearchSpace] = {
+    "beta": Between(2.0, 15.0, log=True),
+    "learning_rate": Between(1e-4, 2e-2, log=True),
+}
+SEARCH: Final[dict[Source, SearchSpace]] = {
+    "offline": {
+        **_SEARCH_BOTH,
+        "hidden": Choice(((128,) * 2, (256,) * 2, (256,) * 3, (512,) * 3)),
+        "encoding": Choice(("one-hot", "thermometer")),
+        "bounded": Choice((False, True)),
+        "weight_decay": Between(1e-2, 3.0, log=True),
+        "batch_size": Choice((128, 256, 512)),
+        "n_updates": Choice((2_000, 4_000, 6_000)),
+        "target_update_interval": Choice((10, 30, 100)),
+        "conservative": Choice((0.0, 0.02, 0.05, 0.1)),
+        "ema_decay": Choice((0.0, 0.99, 0.999)),
+    },
+    "model": {
+        **_SEARCH_BOTH,
+        "hidden": Choice(((128, 128, 128), (256, 128, 128), (256, 256, 256))),
+        "batch_size": Choice((500, 1_000)),
+        "n_updates": Choice((2_000, 4_000)),
+        "exploration": Between(0.1, 0.7),
+        "replay_share": Choice((0.0, 0.1, 0.3)),
+        "target_update_interval": Choice((50, 100, 200)),
+        "reward_model.hidden": Choice((96, 128, 192)),
+        "reward_model.embedding": Choice((12, 24, 48)),
+        "reward_model.learning_rate": Between(3e-3, 3e-2, log=True),
+        "reward_model.weight_decay": Between(1e-3, 0.3, log=True),
+        "reward_model.n_updates": Choice((800, 1_500, 2_200)),
+        "reward_model.sharpness": Between(0.3, 1.5),
+    },
+}
+"""Where a search looks, by source; an oracle is not searched, since it learns what it is judged by."""
 _DEFAULT_OF: Final = {"offline": "dqn", "model": "dqn-soft-model", "oracle": "dqn-soft-oracle"}
 
 

@@ -352,6 +352,38 @@ def draw_frontier(
         panel.legend(loc="best")
 
 
+def draw_search(
+    path: Path,
+    trials: Sequence[tuple[int, float, float]],
+    front: Sequence[int],
+    pick: int,
+    *,
+    title: str,
+) -> None:
+    """Fig. S4: the trials of a search, and those that no other betters.
+
+    Args:
+        path: picture to write.
+        trials: number, JS distance to the training set and new compositions of each.
+        front: numbers of those on the front.
+        pick: number of the one that was picked.
+        title: heading.
+    """
+    caption = "judged by the training set alone; ringed: the pick"
+    with _picture(path, (7.5, 5.5), title=title, caption=caption) as figure:
+        panel = figure.subplots()
+        panel.scatter([t[1] for t in trials], [t[2] for t in trials], color="0.7", label="trials")
+        best = sorted((t[1], t[2], t[0]) for t in trials if t[0] in front)
+        panel.plot([b[0] for b in best], [b[1] for b in best], "o-", color="C0", label="front")
+        chosen = [(t[1], t[2]) for t in trials if t[0] == pick]
+        ring: dict[str, Any] = {"s": 160, "facecolors": "none", "edgecolors": "C3", "linewidths": 2}
+        panel.scatter(*zip(*chosen, strict=True), label="pick", **ring)
+        panel.set_xlabel("JS distance to the training set")
+        panel.set_ylabel("new compositions")
+        panel.yaxis.set_major_formatter(FuncFormatter(_thousands))
+        panel.legend(loc="best")
+
+
 class ModelPoint(NamedTuple):
     """Where a model stands.
 

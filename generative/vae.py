@@ -14,6 +14,7 @@ from typing import Final
 import torch as th
 from torch import Tensor, nn
 
+from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.sampler import FEWER, Preset, Progress
 from elpa_env.training import ClassBalancedSampler, TrainingSet
 from generative.conditional import ConditionalModel, Streams
@@ -48,6 +49,15 @@ PRESETS: Final = {
     "paper": Preset(VAEConfig(), "the paper"),
 }
 """Hyperparameters that ship with the VAE."""
+SEARCH: Final[SearchSpace] = {
+    "latent_dim": Choice((4, 8, 16)),
+    "hidden": Choice(((128,), (256,), (512,), (128, 128), (256, 256), (512, 512), (256, 256, 256))),
+    "kl_weight": Between(0.01, 1.0, log=True),
+    "learning_rate": Between(1e-4, 3e-3, log=True),
+    "batch_size": Choice((100, 250, 500)),
+    "n_updates": Choice((2_500, 5_000, 10_000)),
+}
+"""Where a search looks; ours, since the paper's Table S4 is not to hand."""
 
 
 class ConditionalVAE(ConditionalModel[VAEConfig]):

@@ -27,6 +27,7 @@ from typing import Final
 import torch as th
 from torch import Tensor, nn
 
+from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.sampler import FEWER, Preset, Progress
 from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import ClassBalancedSampler, TrainingSet
@@ -72,6 +73,17 @@ PRESETS: Final = {
     "paper": Preset(WGANConfig(), "the paper"),
 }
 """Hyperparameters that ship with the GAN."""
+SEARCH: Final[SearchSpace] = {
+    "latent_dim": Choice((4, 8, 16)),
+    "hidden": Choice((128, 256, 512, 1024)),
+    "gradient_penalty": Between(1.0, 30.0, log=True),
+    "n_critic": Choice((3, 5)),
+    "learning_rate": Between(3e-5, 1e-3, log=True),
+    "batch_size": Choice((50, 100, 200)),
+    "n_updates": Choice((5_000, 10_000, 17_000)),
+    "ema_decay": Choice((0.0, 0.999, 0.9995)),
+}
+"""Where a search looks; ours, since the paper's Table S4 is not to hand."""
 
 
 class Generator(nn.Module):

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from elpa_env.errors import InputError
-from eval.cli import common, compare, data, models, spaces
+from eval.cli import common, compare, data, models, search, spaces
 
 app = typer.Typer(
     help="Generate compositions of a crystal prototype, and score any generator of them.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _command in (*compare.COMMANDS, *models.COMMANDS):
+for _command in (*compare.COMMANDS, *models.COMMANDS, *search.COMMANDS):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(spaces.app, name="spaces")

@@ -27,12 +27,13 @@ from typing import Any, Final, Protocol, runtime_checkable
 from agents.checkpoint import NAME as DQN_NAME
 from agents.checkpoint import written_by_sb3
 from agents.sb3_sampler import AgentSampler
-from agents.train import VARIANTS, Variant, train_dqn
+from agents.train import SEARCH, VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
 from elpa_env.catalogue import ELPASOLITE_NAME
 from elpa_env.checkpoint import read_checkpoint
 from elpa_env.errors import InputError
 from elpa_env.plugins import import_attribute
+from elpa_env.ranges import SearchSpace
 from elpa_env.rules import check_masking
 from elpa_env.sampler import Preset, Progress, Sampler
 from elpa_env.solve import OptimalSampler
@@ -96,6 +97,7 @@ class ModelSpec:
         cost: rank by training time, to start the slowest first.
         reference: it is an exact solution, which knows what a judge knows.
         needs_class: it cannot be made from a training set without a row of the target class.
+        search: where `elpa search` looks for better hyperparameters; empty for a model that is not searched.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ModelSpec:
     cost: int = 0
     reference: bool = False
     needs_class: bool = False
+    search: SearchSpace = field(default_factory=dict)
 
 
 def _train_vae(task: Task) -> ConditionalVAE:
@@ -138,7 +141,8 @@ def _dqn(name: str, variant: Variant) -> ModelSpec:
         return AgentSampler(agent)
 
     cost = 3 if variant.source == "offline" else 4
-    return ModelSpec(name, variant.title, train, variant.presets, ".zip", _load_agent, cost)
+    where = SEARCH.get(variant.source, {})
+    return ModelSpec(name, variant.title, train, variant.presets, ".zip", _load_agent, cost, search=where)
 
 
 def _baseline(name: str) -> ModelSpec:
@@ -169,6 +173,7 @@ _ALL: Final = (
         ".pt",
         lambda path, _, device: ConditionalVAE.load(path, device=device),
         cost=1,
+        search=vae.SEARCH,
     ),
     ModelSpec(
         "gan",
@@ -178,6 +183,7 @@ _ALL: Final = (
         ".pt",
         lambda path, _, device: ConditionalWGAN.load(path, device=device),
         cost=2,
+        search=wgan_gp.SEARCH,
     ),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),

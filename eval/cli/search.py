@@ -1,0 +1,102 @@
+"""The command that searches hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from elpa_env.files import check_target, write_json
+from eval.cli import common
+from eval.cli.common import Augment, Data, Device, Overwrite, Preset, Seed, SpaceName, TargetClass
+
+
+def search(
+    model: Annotated[
+        str,
+        typer.Argument(help="vae, gan, dqn and its variants, or an agent that acts, such as dqn-soft-model."),
+    ],
+    n_trials: Annotated[int, typer.Option(help="Complete trials that the storage is to hold.")] = 20,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="File that processes share, or a database that machines share (postgresql://...); "
+            "search-MODEL.journal by default."
+        ),
+    ] = "",
+    show: Annotated[bool, typer.Option("--show", help="Only print and draw what the storage holds.")] = False,
+    sampler: Annotated[str, typer.Option(help="random, tpe or nsgaii.")] = "random",
+    held_out: Annotated[
+        float, typer.Option(help="Share of the compounds that trials do not train on, a third figure.")
+    ] = 0.0,
+    n_samples: Annotated[int, typer.Option(help="Valid samples that a trial draws.")] = 10_000,
+    preset: Preset = "default",
+    space: SpaceName = "elpasolite",
+    data: Data = "",
+    target_class: TargetClass = "1",
+    augment: Augment = True,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write; a picture stands beside it.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Search hyperparameters by what the training set alone can tell; an interrupted search goes on.
+
+    Several of these commands at once, on one machine or many, share the trials of one storage.
+    """
+    from eval.figures import draw_search
+    from eval.search import (
+        SearchPlan,
+        complete,
+        default_storage,
+        existing_study,
+        front,
+        open_study,
+        pick,
+        run_trials,
+        search_record,
+        search_table,
+    )
+    from eval.study.plan import check_device
+
+    target = check_target(out, overwrite=overwrite, kind="file") if out else None
+    storage = storage or default_storage(model)
+    if show:
+        study: Any = existing_study(storage, model)
+    else:
+        common.at_least("--n-trials", n_trials, 1)
+        common.seed_range(seed, 1)
+        check_device(device)
+        benchmark, number = common.benchmark(space, target_class)
+        plan = SearchPlan(model, preset, number, n_samples, held_out, seed)
+        training_set = common.training_set(data, augment, benchmark)
+        open_study(storage, plan, training_set)
+
+        def report(done: int, wanted: int, line: str) -> None:
+            common.say(f"{done}/{wanted} {line}")
+
+        try:
+            run_trials(storage, plan, training_set, n_trials, sampler=sampler, device=device, report=report)
+        except KeyboardInterrupt:
+            common.warn("what is finished is kept: the same command goes on from there")
+            raise
+        study = existing_study(storage, model)
+    from eval.study.registry import model_spec
+
+    common.console.print(search_table(study, model_spec(model).search))
+    if target:
+        write_json(target, search_record(study))
+        points = [(trial.number, trial.values[0], trial.values[1]) for trial in complete(study)]
+        draw_search(
+            target.with_suffix(".png"),
+            points,
+            [trial.number for trial in front(study)],
+            pick(study).number,
+            title=f"Search of {model}: {len(points)} trials",
+        )
+        common.say(f"results in {out}")
+
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (search,)
