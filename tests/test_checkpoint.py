@@ -262,6 +262,19 @@ def test_hostile_archives(tmp_path, monkeypatch, what):
     assert os.listdir() == ["m.pt"]
 
 
+@pytest.mark.parametrize("what", list(HOSTILE))
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+def test_hostile_archives_are_no_agents(tmp_path, monkeypatch, what):
+    from agents import AgentSampler
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.zip").write_bytes(HOSTILE[what])
+    with pytest.raises(InputError, match=r"a.zip (is|has|was)|a.zip: its arrays are larger") as caught:
+        AgentSampler.load(tmp_path / "a.zip", target_class=1)
+    assert len(str(caught.value)) < 1000
+    assert os.listdir() == ["a.zip"]
+
+
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
