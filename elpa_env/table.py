@@ -68,12 +68,15 @@ class EnergyTable(Table):
         columns: (n_table,) float64 each, all that is known of them; of the quantity itself before it was
             rounded.
         what: where the energies come from, in words.
+        calculated: (n,) index of the compositions that were calculated, ascending; None for all whose energy
+            is known. Other orders of their equivalent sites are known by them.
     """
 
     space: Space
     table_energy: NDArray[np.float32]
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     what: str = "a table of energies"
+    calculated: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self.space.require_table("a table of energies")
@@ -94,6 +97,9 @@ class EnergyTable(Table):
         what: str = "a table of energies",
     ) -> EnergyTable:
         """The table that some rows make; what they lack is not known.
+
+        An order of equivalent sites that is not among the rows has the values of one that is: it is the same
+        compound.
 
         Args:
             space: of the compositions.
@@ -116,7 +122,14 @@ class EnergyTable(Table):
         for name, values in columns.items():
             tables[name] = np.full(space.n_table, np.nan)
             tables[name][index] = values
-        return cls(space, tables[quantity].astype(np.float32), tables, what)
+        filled = index
+        for image in space.images(index):
+            missing = ~np.isin(image, filled)
+            filled = np.concatenate([filled, image[missing]])
+            for name, values in columns.items():
+                tables[name][image[missing]] = values[missing]
+        calculated = np.sort(index[np.isfinite(columns[quantity])])
+        return cls(space, tables[quantity].astype(np.float32), tables, what, calculated)
 
     @functools.cached_property
     def table_class(self) -> NDArray[np.int8]:  # type: ignore[override]
@@ -126,5 +139,7 @@ class EnergyTable(Table):
         return table
 
     def known(self) -> NDArray[np.int64]:
-        """(n,) index of the compositions whose energy is known, ascending."""
+        """(n,) index of the compositions that were calculated, ascending."""
+        if self.calculated is not None:
+            return self.calculated
         return np.flatnonzero(np.isfinite(self.table_energy))

@@ -395,13 +395,14 @@ class TestFoundByUsing:
         assert Targets.from_dict(content).to_dict() == content
         assert Targets.from_dict(ENERGY_CLASSES.to_dict()) is ENERGY_CLASSES
 
-    def test_a_compound_is_held_out_as_a_whole(self, tmp_path):
+    @pytest.mark.parametrize("orders", [itertools.permutations, itertools.combinations])
+    def test_a_compound_is_held_out_as_a_whole(self, tmp_path, orders):
         elements = ("Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy")
         prototype = Prototype("pair", (Site("A", elements), Site("B", elements)), equivalent=(("A", "B"),))
         targets = '\nlow = ["-inf", 0.5]\nhigh = [0.5, "inf"]\n'
         text = 'energies = "pair.csv"\n' + prototype.to_toml() + "\n[targets.classes]" + targets
         (tmp_path / "pair.toml").write_text(text)
-        rows = [f"{a}{b},{place % 2}" for place, (a, b) in enumerate(itertools.permutations(elements, 2))]
+        rows = [f"{a}{b},{place % 2}" for place, (a, b) in enumerate(orders(elements, 2))]
         (tmp_path / "pair.csv").write_text("\n".join(["formula,energy", *rows]))
         trained = load_training_set(space=tmp_path / "pair.toml")
         judge = load_judge("held-out", tmp_path / "pair.toml")
@@ -430,3 +431,16 @@ class TestFoundByUsing:
         assert run("show", str(tmp_path / "out"), "--judge", "table")[0] == 0
         content = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert len(content["judges"]["table"]["models"]["optimal-hard"]["runs"]) == 1
+
+    def test_a_compound_is_known_in_every_order(self):
+        sites = tuple(Site(label, ("Ti", "V", "Cr")) for label in "ABC")
+        prototype = Prototype("three", sites, equivalent=(("A", "B", "C"),), repeats=True)
+        space = make_space(prototype, Targets.of({"low": (-9, 0), "high": (0, 9)}))
+        given = space.formula_to_index(["TiTiV", "TiVCr", "CrVTi"])
+        table = elpa_env.EnergyTable.from_rows(space, given, {"energy": np.array([-1.0, 2.0, -3.0])})
+        orders = space.formula_to_index(["TiVTi", "VTiTi", "TiVCr", "CrVTi", "CrCrCr"])
+        assert table.energy(orders)[:4].tolist() == [-1, -1, 2, -3]
+        assert np.isnan(table.energy(orders)[4])
+        assert set(table.energy(space.images(given[1:2])[0]).tolist()) <= {2.0, -3.0}
+        assert table.known().tolist() == sorted(given)
+        assert table.class_counts[1:].sum() == 9
