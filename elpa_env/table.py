@@ -108,12 +108,18 @@ class EnergyTable(Table):
             what: where the values come from.
 
         Raises:
-            InputError: the quantity is missing, or a composition stands twice.
+            InputError: the quantity is missing, a composition is none of the table or stands twice, or a
+                column is of another length.
         """
         space.require_table("a table of energies")
         quantity = space.targets.quantity
         if quantity not in columns:
             raise InputError(f"energies must have the column {quantity}, got {', '.join(columns) or 'none'}")
+        index = space.checked_index(index).astype(np.int64)
+        columns = {name: np.asarray(values) for name, values in columns.items()}
+        for name, values in columns.items():
+            if values.shape != index.shape:
+                raise InputError(f"the column {name} must be {index.shape}, got {values.shape}")
         found, counts = np.unique(index, return_counts=True)
         if (counts > 1).any():
             (formula,) = space.index_to_formula(found[counts > 1][:1])

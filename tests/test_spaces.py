@@ -444,3 +444,12 @@ class TestFoundByUsing:
         assert set(table.energy(space.images(given[1:2])[0]).tolist()) <= {2.0, -3.0}
         assert table.known().tolist() == sorted(given)
         assert table.class_counts[1:].sum() == 9
+
+    @pytest.mark.parametrize(
+        ("index", "values"), [([-1], [1.0]), ([10**7], [1.0]), ([0, 1], [1.0]), ([0.5], [1.0]), ([], [1.0])]
+    )
+    def test_rows_that_make_no_table(self, index, values):
+        space = load_space("abo3").space
+        columns = {"energy_above_hull": np.array(values)}
+        with pytest.raises(InputError):
+            elpa_env.EnergyTable.from_rows(space, np.array(index), columns)
