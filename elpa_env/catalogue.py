@@ -72,11 +72,13 @@ class Benchmark:
     energies: Callable[[], EnergyTable] | None = None
 
     def training_index(self) -> NDArray[np.int64]:
-        """(n,) ascending compositions of the training set "fifth"."""
+        """(n,) ascending compositions of the training set "fifth", of a compound all that are known."""
         assert self.energies is not None
         known = self.energies().known()
-        order = np.random.default_rng(_TRAINING_SEED).permutation(len(known))
-        return known[np.sort(order[: max(1, round(_SHARE * len(known)))])]
+        compound = self.space.index_to_compound(known)
+        compounds = np.unique(compound)
+        order = np.random.default_rng(_TRAINING_SEED).permutation(len(compounds))
+        return known[np.isin(compound, compounds[order[: max(1, round(_SHARE * len(compounds)))]])]
 
 
 HULL: Final = Targets.of(

@@ -29,6 +29,15 @@ MOST: Final = 100
 """Targets that a set may have."""
 
 
+_LONGEST_NAME: Final = 60
+
+
+def _short(value: object) -> str:
+    """What was given, for a message."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
 @dataclass(frozen=True)
 class Targets:
     """Intervals low < value <= high of a quantity; class c is the c-th of them, class 0 none.
@@ -55,11 +64,7 @@ class Targets:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MOST or not len(self.names) == len(self.low) == len(self.high):
             raise InputError(f"targets must be 1..{MOST} names with their intervals, got {self.names}")
-        for name in self.names:
-            if not name or name != name.strip() or (name.lstrip("+-").isdigit() and not self._numbered):
-                raise InputError(f"a target must have a name that is no number, got {name!r}")
-        if len(set(self.names)) < len(self.names):
-            raise InputError(f"targets must differ in name, got {', '.join(self.names)}")
+        self._check_words()
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             if not low < high:
                 raise InputError(
@@ -71,6 +76,24 @@ class Targets:
                     f"targets must ascend without overlap, got {self.names[place]} from {self.low[place]:g} "
                     f"behind {self.names[place - 1]} to {self.high[place - 1]:g}"
                 )
+
+    def _check_words(self) -> None:
+        """Raise InputError unless all that is printed is a line, and names are told from numbers."""
+        if not isinstance(self.quantity, str) or not isinstance(self.unit, str):
+            raise InputError(
+                f"quantity and unit of targets must be words, got {self.quantity!r} and {self.unit!r}"
+            )
+        for text in (*self.names, self.quantity, self.unit):
+            if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_NAME:
+                raise InputError(
+                    f"names, quantity and unit of targets must be one line of at most {_LONGEST_NAME} "
+                    f"characters, got {str(text)[:_LONGEST_NAME]!r}"
+                )
+        for name in self.names:
+            if not name or name != name.strip() or (name.lstrip("+-").isdigit() and not self._numbered):
+                raise InputError(f"a target must have a name that is no number, got {name!r}")
+        if len(set(self.names)) < len(self.names):
+            raise InputError(f"targets must differ in name, got {', '.join(self.names)}")
 
     @property
     def _numbered(self) -> bool:
@@ -90,7 +113,7 @@ class Targets:
         for name, pair in intervals.items():
             try:
                 low, high = (float(limit) for limit in pair)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise InputError(
                     f"target {name} must be a pair of numbers (low, high), got {pair!r}"
                 ) from error
@@ -117,7 +140,8 @@ class Targets:
         array = np.asarray(values)
         if array.dtype.kind != "f":
             array = array.astype(np.float64)
-        low, high = (np.array(limits, dtype=array.dtype) for limits in (self.low, self.high))
+        with np.errstate(over="ignore"):  # what single precision does not reach is no limit
+            low, high = (np.array(limits, dtype=array.dtype) for limits in (self.low, self.high))
         place = np.searchsorted(high, array, side="left")
         inside = place < self.n
         place = np.where(inside, place, 0)
@@ -146,12 +170,12 @@ class Targets:
         if isinstance(target, str) and target in self.names:
             return self.names.index(target) + 1
         number: Any = target
-        if isinstance(target, str) and target.strip().isascii() and target.strip().isdigit():
+        if isinstance(target, str) and target.isascii() and target.strip().isdigit() and len(target) < 10:
             number = int(target)
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
         if not whole or not 1 <= number <= self.n:
             names = "" if self._numbered else f" or one of {', '.join(self.names)}"
-            raise InputError(f"target_class must be 1..{self.n}{names}, got {number!r}")
+            raise InputError(f"target_class must be 1..{self.n}{names}, got {_short(number)}")
         return int(number)
 
     def title(self, target_class: int) -> str:
@@ -188,8 +212,6 @@ class Targets:
         Raises:
             InputError: it describes none.
         """
-        if isinstance(content, Mapping) and content.get("classes") == ENERGY_CLASSES.to_dict()["classes"]:
-            return ENERGY_CLASSES
         if not isinstance(content, Mapping) or not isinstance(content.get("classes"), Mapping):
             raise InputError("targets must be a table with classes, each a pair [low, high]")
         unknown = sorted(set(map(str, content)) - {"quantity", "unit", "classes"})
@@ -198,8 +220,9 @@ class Targets:
                 f"targets hold the unknown key {unknown[0]}: they take quantity, unit and classes"
             )
         quantity, unit = content.get("quantity", "energy"), content.get("unit", "eV/atom")
-        if not isinstance(quantity, str) or not isinstance(unit, str):
-            raise InputError(f"quantity and unit of targets must be words, got {quantity!r} and {unit!r}")
+        whole = {"quantity": quantity, "unit": unit, "classes": content["classes"]}
+        if whole == ENERGY_CLASSES.to_dict():
+            return ENERGY_CLASSES
         return cls.of(content["classes"], quantity=quantity, unit=unit)
 
 

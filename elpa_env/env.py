@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -134,6 +135,8 @@ def resolve_target(
         InputError: there are none, or not that one.
     """
     if targets is not None:
+        if not isinstance(targets, Mapping | Targets):
+            raise InputError(f"targets must be a mapping of names to pairs (low, high), got {targets!r}")
         known = targets if isinstance(targets, Targets) else Targets.of(targets)
         if target is not None and not isinstance(target, int | str | np.integer):
             raise InputError(f"target must be one of {', '.join(known.names)}, got {target!r}")
@@ -228,7 +231,7 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
     | argument | default | what |
     | --- | --- | --- |
     | `prototype` | | an `elpa_env.Prototype`, or the name or TOML file of a space, see `elpa_env.load_space` |
-    | `energy_model` | what ships | any callable from atomic numbers (n, S) to energies (n,), or to several columns by name; called once a batch of finished compositions |
+    | `energy_model` | those of the space | any callable from atomic numbers (n, S) to energies (n,), or to several columns by name; called once a batch of finished compositions |
     | `target` | | name or number of one of `targets`, `None` for one drawn every episode; without `targets` a pair (low, high) of energies |
     | `targets` | those of the space | `elpa_env.Targets`, or a mapping of names to pairs (low, high) |
     | `reward` | eq. 12 | any callable `reward(numbers, energy, energy_class, target_class)` to rewards (n,) |
@@ -245,7 +248,7 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
     >>> import gymnasium as gym
     >>> import elpa_env
     >>> halides = elpa_env.Prototype(
-    ...     "rock salt", (elpa_env.Site("A", ("Li", "Na", "K")), elpa_env.Site("X", ("F", "Cl")))
+    ...     "rock-salt", (elpa_env.Site("A", ("Li", "Na", "K")), elpa_env.Site("X", ("F", "Cl")))
     ... )
     >>> env = gym.make(
     ...     "Composition-v0",
@@ -268,7 +271,7 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def __init__(
         self,
-        prototype: Prototype | Space | str = ELPASOLITE_SPACE,
+        prototype: Prototype | Space | str | Path = ELPASOLITE_SPACE,
         *,
         energy_model: EnergyModel | None = None,
         target: Target = None,
@@ -277,7 +280,7 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
         masking: Masking = "digits",
         render_mode: str | None = None,
     ) -> None:
-        space, target_class = resolve_space(prototype, target, targets)
+        space, target_class, energy_model = resolve_space(prototype, target, targets, energy_model)
         self._set_up(Settings.check(space, target_class, energy_model, reward, masking, render_mode))
 
     def _set_up(self, settings: Settings) -> None:
@@ -387,25 +390,33 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
 
 
 def resolve_space(
-    prototype: Prototype | Space | str,
+    prototype: Prototype | Space | str | Path,
     target: Target,
     targets: Targets | Mapping[str, Sequence[float]] | None,
-) -> tuple[Space, int | str | None]:
-    """The space that an environment's arguments name, and the target in it.
+    energy_model: EnergyModel | None,
+) -> tuple[Space, int | str | None, EnergyModel | None]:
+    """The space that an environment's arguments name, the target in it, and what states energies.
+
+    A space that is named with its own targets brings the energies that are known of it, unless others are
+    given.
 
     Raises:
         InputError: they name none.
     """
-    if isinstance(prototype, str):
-        prototype = catalogue.load_space(prototype).space
+    reference = None
+    if isinstance(prototype, str | Path):
+        benchmark = catalogue.load_space(prototype)
+        prototype, reference = benchmark.space, benchmark.reference
     if isinstance(prototype, Space):
         if targets is None and (target is None or isinstance(target, int | str | np.integer)):
-            return prototype, target
+            if energy_model is None and reference is not None:
+                energy_model = reference()
+            return prototype, target, energy_model
         prototype = prototype.prototype
     if not isinstance(prototype, Prototype):
         raise InputError(f"prototype must be an elpa_env.Prototype or the name of a space, got {prototype!r}")
     known, chosen = resolve_target(target, targets)
-    return make_space(prototype, known), chosen
+    return make_space(prototype, known), chosen, energy_model
 
 
 def _one_action(action: object, n_actions: int) -> int:

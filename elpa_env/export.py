@@ -81,7 +81,7 @@ def export_minari(
         The dataset's own folder; one that stood there before is replaced.
 
     Raises:
-        InputError: a class outside 1..10, no rows, a folder that cannot be written to, a disk that is
+        InputError: a class outside 1..k, no rows, a folder that cannot be written to, a disk that is
             full, or Minari is not installed.
     """
     space = training_set.space

@@ -68,12 +68,15 @@ class EnergyTable(Table):
         columns: (n_table,) float64 each, all that is known of them; of the quantity itself before it was
             rounded.
         what: where the energies come from, in words.
+        calculated: (n,) index of the compositions that were calculated, ascending; None for all whose energy
+            is known. Other orders of their equivalent sites are known by them.
     """
 
     space: Space
     table_energy: NDArray[np.float32]
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     what: str = "a table of energies"
+    calculated: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self.space.require_table("a table of energies")
@@ -95,6 +98,9 @@ class EnergyTable(Table):
     ) -> EnergyTable:
         """The table that some rows make; what they lack is not known.
 
+        An order of equivalent sites that is not among the rows has the values of one that is: it is the same
+        compound.
+
         Args:
             space: of the compositions.
             index: (n,) compositions, each once.
@@ -102,12 +108,18 @@ class EnergyTable(Table):
             what: where the values come from.
 
         Raises:
-            InputError: the quantity is missing, or a composition stands twice.
+            InputError: the quantity is missing, a composition is none of the table or stands twice, or a
+                column is of another length.
         """
         space.require_table("a table of energies")
         quantity = space.targets.quantity
         if quantity not in columns:
             raise InputError(f"energies must have the column {quantity}, got {', '.join(columns) or 'none'}")
+        index = space.checked_index(index).astype(np.int64)
+        columns = {name: np.asarray(values) for name, values in columns.items()}
+        for name, values in columns.items():
+            if values.shape != index.shape:
+                raise InputError(f"the column {name} must be {index.shape}, got {values.shape}")
         found, counts = np.unique(index, return_counts=True)
         if (counts > 1).any():
             (formula,) = space.index_to_formula(found[counts > 1][:1])
@@ -116,7 +128,14 @@ class EnergyTable(Table):
         for name, values in columns.items():
             tables[name] = np.full(space.n_table, np.nan)
             tables[name][index] = values
-        return cls(space, tables[quantity].astype(np.float32), tables, what)
+        filled = index
+        for image in space.images(index):
+            missing = ~np.isin(image, filled)
+            filled = np.concatenate([filled, image[missing]])
+            for name, values in columns.items():
+                tables[name][image[missing]] = values[missing]
+        calculated = np.sort(index[np.isfinite(columns[quantity])])
+        return cls(space, tables[quantity].astype(np.float32), tables, what, calculated)
 
     @functools.cached_property
     def table_class(self) -> NDArray[np.int8]:  # type: ignore[override]
@@ -126,5 +145,7 @@ class EnergyTable(Table):
         return table
 
     def known(self) -> NDArray[np.int64]:
-        """(n,) index of the compositions whose energy is known, ascending."""
+        """(n,) index of the compositions that were calculated, ascending."""
+        if self.calculated is not None:
+            return self.calculated
         return np.flatnonzero(np.isfinite(self.table_energy))

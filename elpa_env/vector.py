@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class CompositionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
         self,
         num_envs: int = 1,
         *,
-        prototype: Prototype | Space | str = ELPASOLITE_SPACE,
+        prototype: Prototype | Space | str | Path = ELPASOLITE_SPACE,
         energy_model: EnergyModel | None = None,
         target: Target = None,
         targets: Targets | Mapping[str, Sequence[float]] | None = None,
@@ -59,7 +60,7 @@ class CompositionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        space, target_class = resolve_space(prototype, target, targets)
+        space, target_class, energy_model = resolve_space(prototype, target, targets, energy_model)
         settings = Settings.check(space, target_class, energy_model, reward, masking, render_mode)
         self._set_up(num_envs, settings, autoreset_mode)
 

@@ -182,7 +182,8 @@ def _of_table(name: str, space_name: str, table: EnergyTable) -> Judge:
     if name == HELD_OUT:
         known = benchmark.training_index()
         energy = energy.copy()
-        energy[known] = np.nan
+        for orders in (known, *table.space.images(known)):
+            energy[orders] = np.nan
         what = f"{what}, the {len(known):,} rows of the training set that ships left out"
     return Judge.from_energy(name, what, energy, name, table.space, space_name)
 

@@ -1,15 +1,27 @@
 """Spaces from outside: files of the user's own, ABO3 and large ones on the command line, what is refused."""
 
+import itertools
 import json
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
 
 import elpa_env
-from elpa_env import Prototype, Site, TrainingSet, load_space, load_training_set, make_space, periodic
+from elpa_env import (
+    Prototype,
+    Site,
+    TrainingSet,
+    catalogue,
+    load_space,
+    load_training_set,
+    make_space,
+    periodic,
+)
 from elpa_env.classes import ENERGY_CLASSES, Targets
 from elpa_env.errors import InputError
+from eval.judge import load_judge
 from tests.test_models import TINY
 
 TOML = """
@@ -336,3 +348,108 @@ class TestTooLarge:
         assert asked == [2]
         assert (score.n_valid, score.n_asked, score.repeated, score.found) == (5, 2, 3, 2)
         assert score.metrics["precision"] == 1.0
+
+
+class TestFoundByUsing:
+    def test_energies_of_a_file_judge_its_environment(self, salt):
+        for name in (salt, str(salt)):
+            env = gym.make("Composition-v0", prototype=name, target="low", masking="composition")
+            env.reset(seed=0)
+            digits = env.unwrapped.space.index_to_digits(env.unwrapped.space.formula_to_index(["LiF"]))[0]
+            *_, last = (env.step(int(digit) - 1) for digit in digits)
+            assert last[1] == 1.0
+            assert last[4]["energy"] == -3.0
+        vector = gym.make_vec("Composition-v0", num_envs=2, prototype=salt, target=None)
+        assert vector.reset(seed=0)[0].shape == (2, 6)
+
+    def test_a_target_of_five_thousand_digits(self, run, salt):
+        code, _, error = run("solve", "--space", salt, "--target", "9" * 5000)
+        assert code == 2
+        assert error.count("\n") == 1
+
+    @pytest.mark.parametrize("how", [{"targets": [1, 2]}, {"targets": 5}, {"target": (10**400, 10**401)}])
+    def test_targets_of_the_wrong_kind(self, how):
+        prototype = Prototype("salt", (Site("A", ("Li", "Na")), Site("X", ("F",))))
+        with pytest.raises(InputError):
+            gym.make("Composition-v0", prototype=prototype, energy_model=len, **how)
+
+    @pytest.mark.parametrize(
+        "intervals", [{"a\nb": (0, 1)}, {"a\x1b[31m": (0, 1)}, {"a" * 61: (0, 1)}, {"a": (10**400, 10**401)}]
+    )
+    def test_names_that_are_no_line(self, intervals):
+        with pytest.raises(InputError):
+            Targets.of(intervals)
+
+    @pytest.mark.parametrize("words", [{"quantity": 5}, {"unit": "eV\n"}])
+    def test_quantity_and_unit_are_words(self, words):
+        with pytest.raises(InputError):
+            Targets.of({"a": (0, 1)}, **words)
+
+    def test_limits_beyond_single_precision(self, recwarn):
+        targets = Targets.of({"a": (0, 1), "b": (1, 1e300)})
+        assert targets.classify(np.array([0.5, 2.0], dtype=np.float32)).tolist() == [1, 2]
+        assert not recwarn.list
+
+    def test_the_limits_of_elpasolite_for_another_quantity(self):
+        content = {**ENERGY_CLASSES.to_dict(), "quantity": "gap", "unit": "eV"}
+        assert Targets.from_dict(content).to_dict() == content
+        assert Targets.from_dict(ENERGY_CLASSES.to_dict()) is ENERGY_CLASSES
+
+    @pytest.mark.parametrize("orders", [itertools.permutations, itertools.combinations])
+    def test_a_compound_is_held_out_as_a_whole(self, tmp_path, orders):
+        elements = ("Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy")
+        prototype = Prototype("pair", (Site("A", elements), Site("B", elements)), equivalent=(("A", "B"),))
+        targets = '\nlow = ["-inf", 0.5]\nhigh = [0.5, "inf"]\n'
+        text = 'energies = "pair.csv"\n' + prototype.to_toml() + "\n[targets.classes]" + targets
+        (tmp_path / "pair.toml").write_text(text)
+        rows = [f"{a}{b},{place % 2}" for place, (a, b) in enumerate(orders(elements, 2))]
+        (tmp_path / "pair.csv").write_text("\n".join(["formula,energy", *rows]))
+        trained = load_training_set(space=tmp_path / "pair.toml")
+        judge = load_judge("held-out", tmp_path / "pair.toml")
+        assert len(trained) == 2 * round(0.2 * 28)
+        assert not judge.energy_class(trained.index).any()
+        assert (judge.energy_class(np.flatnonzero(judge.space.composition_mask)) > 0).sum() == 56 - len(
+            trained
+        )
+
+    def test_runs_of_what_a_file_was_are_not_shown_as_of_what_it_is(self, run, salt, tmp_path):
+        how = ["--space", str(salt), "--target", "high", "--n-samples", "50", "--jobs", "1"]
+        assert run("compare", *how, "--model", "sites", "--out", str(tmp_path / "out"))[0] == 0
+        before = salt.read_text()
+        salt.write_text(before.replace("-1.0", "0.5"))
+        code, _, error = run("show", tmp_path / "out")
+        assert (code, error.count("\n")) == (2, 1)
+        assert "is not the space" in error
+        salt.write_text(before)
+        assert run("show", str(tmp_path / "out"))[0] == 0
+        (tmp_path / "energies.csv").write_text(ENERGIES.replace("NaCl,0", "NaCl,-4"))
+        catalogue._read_energies.cache_clear()
+        catalogue._read.cache_clear()
+        code, _, error = run("show", tmp_path / "out")
+        assert (code, error.count("\n")) == (2, 1)
+        assert "have changed" in error
+        assert run("show", str(tmp_path / "out"), "--judge", "table")[0] == 0
+        content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert len(content["judges"]["table"]["models"]["optimal-hard"]["runs"]) == 1
+
+    def test_a_compound_is_known_in_every_order(self):
+        sites = tuple(Site(label, ("Ti", "V", "Cr")) for label in "ABC")
+        prototype = Prototype("three", sites, equivalent=(("A", "B", "C"),), repeats=True)
+        space = make_space(prototype, Targets.of({"low": (-9, 0), "high": (0, 9)}))
+        given = space.formula_to_index(["TiTiV", "TiVCr", "CrVTi"])
+        table = elpa_env.EnergyTable.from_rows(space, given, {"energy": np.array([-1.0, 2.0, -3.0])})
+        orders = space.formula_to_index(["TiVTi", "VTiTi", "TiVCr", "CrVTi", "CrCrCr"])
+        assert table.energy(orders)[:4].tolist() == [-1, -1, 2, -3]
+        assert np.isnan(table.energy(orders)[4])
+        assert set(table.energy(space.images(given[1:2])[0]).tolist()) <= {2.0, -3.0}
+        assert table.known().tolist() == sorted(given)
+        assert table.class_counts[1:].sum() == 9
+
+    @pytest.mark.parametrize(
+        ("index", "values"), [([-1], [1.0]), ([10**7], [1.0]), ([0, 1], [1.0]), ([0.5], [1.0]), ([], [1.0])]
+    )
+    def test_rows_that_make_no_table(self, index, values):
+        space = load_space("abo3").space
+        columns = {"energy_above_hull": np.array(values)}
+        with pytest.raises(InputError):
+            elpa_env.EnergyTable.from_rows(space, np.array(index), columns)

@@ -148,14 +148,31 @@ def view(part: Part, store: Store) -> View:
             raise InputError(f"{store.folder} lacks the run {key}: run the comparison again")
         records.append(record)
     judges = tuple(load_judge(name, part.plan.space) for name in part.plan.named_judges())
+    training_set = store.training_set(part.training_set)
+    if judges[0].space != training_set.space:
+        raise InputError(
+            f"{part.plan.space} is not the space that {store.folder} holds runs of: bring back its sites and "
+            "targets, or run the comparison again"
+        )
     groups: dict[str, dict[str, list[Scored]]] = {}
+    by_model = [record for record in records if not record["judge"]]
     for judge in judges:
-        shown = [record for record in records if record["judge"] in ("", judge.name)]
+        shown = [record for record in records if not record["judge"] or _solves(record, judge)]
+        if len(shown) == len(by_model) and any(record["judge"] == judge.name for record in records):
+            raise InputError(
+                f"the energies of the judge {judge.name} have changed since {store.folder} was filled: "
+                f"solve them again with --judge {judge.name}"
+            )
         group: dict[str, list[Scored]] = {}
         for scored in score_runs(store, shown, judge, part.plan.n_samples):
             group.setdefault(scored.name, []).append(scored)
         groups[judge.name] = group
-    return View(part.plan, store.training_set(part.training_set), judges, groups)
+    return View(part.plan, training_set, judges, groups)
+
+
+def _solves(record: Mapping[str, Any], judge: Judge) -> bool:
+    """Whether a stored run is an exact solution of the very energies of a judge."""
+    return bool(record["judge"] == judge.name and record["identity"].get("judge") == judge.sha256)
 
 
 def with_references(part: Part, store: Store, *, console: Console) -> Part:
