@@ -178,7 +178,7 @@ class RewardModel:
         probabilities in tenths: how many there are, their mean, and the share that came true.
 
         Args:
-            training_set: all that the model sees; A/B mirror images of one energy count as one row.
+            training_set: all that the model sees; orders of one compound with one energy count as one row.
             progress: called with updates made and updates to make.
 
         Raises:

@@ -202,6 +202,8 @@ def make_vec_env(
     kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **kwargs}
     env: CompositionVectorEnv
     if space is None and "prototype" not in kwargs:
+        if "target" in kwargs:
+            kwargs["target_class"] = kwargs.pop("target")
         env = ElpasoliteVectorEnv(n_envs, **kwargs)
     else:
         if "target_class" in kwargs:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from elpa_env import abo3, dft
 from elpa_env.classes import Targets
 from elpa_env.errors import InputError
-from elpa_env.files import read_bytes
+from elpa_env.files import read_bytes, sha256
 from elpa_env.landscape import load_landscape
 from elpa_env.prototype import ABO3, Prototype
 from elpa_env.space import ELPASOLITE_SPACE, Space, make_space
@@ -148,13 +148,13 @@ def load_space(name: str | Path = ELPASOLITE_NAME) -> Benchmark:
         return _SHIPPED[name]()
     if not name.endswith(".toml"):
         raise InputError(f"space must be {', '.join(_SHIPPED)} or a .toml file, got {name!r}")
-    return _read(name, read_bytes(Path(name), max_bytes=_MAX_BYTES))
+    return _read(name, str(Path(name).absolute().parent), read_bytes(Path(name), max_bytes=_MAX_BYTES))
 
 
 @functools.lru_cache(maxsize=8)
-def _read(name: str, data: bytes) -> Benchmark:
-    """The space in a file of that content."""
-    path = Path(name)
+def _read(name: str, folder: str, data: bytes) -> Benchmark:
+    """The space in a file of that content; the folder tells files of one name apart."""
+    path = Path(folder) / Path(name).name
     prototype = Prototype.read(path)
     content = tomllib.loads(data.decode("utf-8-sig"))
     try:
@@ -171,7 +171,7 @@ def _read(name: str, data: bytes) -> Benchmark:
         return Benchmark(name, prototype.title or prototype.name, space, "nothing")
     if not isinstance(named, str):
         raise InputError(f"{path}: energies must be the path of a .csv file, got {named!r}")
-    energies = functools.partial(_read_energies, str(path.parent / named), space)
+    energies = functools.partial(_energies, str(path.parent / named), space)
     table = energies()
     known = len(table.known())
     return Benchmark(
@@ -185,9 +185,14 @@ def _read(name: str, data: bytes) -> Benchmark:
     )
 
 
+def _energies(path: str, space: Space) -> EnergyTable:
+    """The table in a .csv file, which is read again when it has changed."""
+    return _read_energies(path, space, sha256(read_bytes(Path(path), max_bytes=dft.MAX_BYTES)))
+
+
 @functools.lru_cache(maxsize=8)
-def _read_energies(path: str, space: Space) -> EnergyTable:
-    """The table in a .csv file.
+def _read_energies(path: str, space: Space, digest: str) -> EnergyTable:
+    """The table in a .csv file of that hash.
 
     Raises:
         InputError: it cannot be read, or a target of the space is reached by none of its energies.
@@ -198,7 +203,8 @@ def _read_energies(path: str, space: Space) -> EnergyTable:
     for target in range(1, space.targets.n + 1):
         if table.class_counts[target] == 0:
             raise InputError(
-                f"no energy in {path} reaches {space.targets.title(target)}, {space.targets.interval(target)}"
+                f"no energy in {path} reaches {space.targets.title(target)}, "
+                f"{space.targets.interval(target)}: widen this target, or leave it out"
             )
     return table
 

@@ -83,6 +83,8 @@ class Targets:
             raise InputError(
                 f"quantity and unit of targets must be words, got {self.quantity!r} and {self.unit!r}"
             )
+        if not self.quantity.strip():
+            raise InputError("targets must name the quantity that they are intervals of, got ''")
         for text in (*self.names, self.quantity, self.unit):
             if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_NAME:
                 raise InputError(

@@ -94,7 +94,10 @@ def read_path(path: Path, space: Space = ELPASOLITE_SPACE) -> Rows:
     """
     if space.prototype != ELPASOLITE_SPACE.prototype:
         if path.suffix != ".csv":
-            raise InputError(f"cannot read {path}: energies of {space.name} are a .csv file")
+            raise InputError(
+                f"cannot read {path}: a training set of {space.name} is a .csv file, or 'fifth' of its "
+                "energies"
+            )
         numbers, columns = _read_csv(path, _bytes(path), space)
         return Rows(numbers, columns[space.targets.quantity], printable(path.name), columns)
     if os.path.isdir(path):

@@ -25,6 +25,7 @@ AUTHORS: Final = frozenset({"F. A. Faber", "A. Lindmaa", "O. A. von Lilienfeld",
 
 _ENV_IDS: Final = {catalogue.ELPASOLITE_NAME: "Elpasolite-v0", catalogue.ABO3_NAME: "Perovskite-v0"}
 _OTHER_ENV_ID: Final = "Composition-v0"
+_OWN: Final = "own-"
 _NAMESPACE_FILE: Final = "namespace_metadata.json"
 _BLOCK: Final = 1000
 
@@ -41,7 +42,9 @@ def dataset_id(name: str, target_class: int, space: Space = ELPASOLITE_SPACE) ->
         InputError: there is no such class.
     """
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name).strip("-")
-    return f"{space.name}/{plain or 'data'}-class{space.targets.check(target_class)}-v0"
+    shipped = any(space == catalogue.load_space(known).space for known in catalogue.spaces())
+    namespace = space.name if shipped or space.name not in catalogue.spaces() else f"{_OWN}{space.name}"
+    return f"{namespace}/{plain or 'data'}-class{space.targets.check(target_class)}-v0"
 
 
 def dataset_folder(root: str | Path, name: str, target_class: int, space: Space = ELPASOLITE_SPACE) -> Path:

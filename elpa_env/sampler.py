@@ -34,7 +34,7 @@ class Access:
         kind: "offline" saw labelled compositions alone, "model-based" acted against a model of them,
             "oracle" queried the landscape itself, "reference" knows all of it; "unknown" where the
             generator does not say.
-        labels: energies of the training set that were used; A/B mirror images count once.
+        labels: energies of the training set that were used; those of one compound count once.
         model_queries: compositions that a model of those labels was asked about, repeats included.
         landscape_queries: compositions that the landscape was asked about, repeats included.
         chosen_by: what the hyperparameters were chosen by, in words: a paper, scores on a training set, or

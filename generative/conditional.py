@@ -78,6 +78,10 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
     ) -> None:
         super().__init__()
         self.config: Config = self.config_type() if config is None else config
+        if not isinstance(space, Space):
+            raise InputError(
+                f"space must be an elpa_env.Space, got {space!r}: take elpa_env.load_space(...).space"
+            )
         self.space = space
         self.n_digits, self.n_classes = space.n_steps, space.targets.n
         self.seed = seed

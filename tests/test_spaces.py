@@ -13,7 +13,6 @@ from elpa_env import (
     Prototype,
     Site,
     TrainingSet,
-    catalogue,
     load_space,
     load_training_set,
     make_space,
@@ -423,8 +422,6 @@ class TestFoundByUsing:
         salt.write_text(before)
         assert run("show", str(tmp_path / "out"))[0] == 0
         (tmp_path / "energies.csv").write_text(ENERGIES.replace("NaCl,0", "NaCl,-4"))
-        catalogue._read_energies.cache_clear()
-        catalogue._read.cache_clear()
         code, _, error = run("show", tmp_path / "out")
         assert (code, error.count("\n")) == (2, 1)
         assert "have changed" in error
@@ -453,3 +450,37 @@ class TestFoundByUsing:
         columns = {"energy_above_hull": np.array(values)}
         with pytest.raises(InputError):
             elpa_env.EnergyTable.from_rows(space, np.array(index), columns)
+
+
+class TestArguments:
+    def test_a_model_of_ones_own_need_not_know_small_data(self, run, own_model):
+        from eval.study.plan import hyperparameters
+
+        assert hyperparameters("mine:Echo", "small") == hyperparameters("mine:Echo", "default")
+        with pytest.raises(InputError, match="echo has no preset 'quick'"):
+            hyperparameters("mine:Echo", "quick")
+
+    def test_an_own_prototype_does_not_take_the_place_of_one_that_ships(self):
+        from elpa_env.export import dataset_id
+
+        abo3 = load_space("abo3").space
+        own = make_space(abo3.prototype, Targets.of({"all": (-1, 1)}))
+        assert dataset_id("fifth", 1, abo3) == "abo3/fifth-class1-v0"
+        assert dataset_id("fifth", 1, own) == "own-abo3/fifth-class1-v0"
+
+    def test_energies_that_have_changed_are_read_again(self, salt):
+        assert load_space(salt).reference().class_counts.tolist() == [0, 3, 3]
+        salt.with_name("energies.csv").write_text(ENERGIES.replace("NaF,-1", "NaF,0"))
+        assert load_space(salt).reference().class_counts.tolist() == [0, 2, 4]
+
+    def test_either_name_for_the_target(self):
+        from agents import make_vec_env
+
+        for how in ({"target": 3}, {"target_class": 3}):
+            assert make_vec_env(2, **how).env.settings.target_class == 3
+
+    def test_a_space_by_its_name_is_none(self):
+        from generative.vae import ConditionalVAE
+
+        with pytest.raises(InputError, match="space must be an elpa_env.Space, got 'abo3'"):
+            ConditionalVAE(space="abo3")

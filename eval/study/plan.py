@@ -19,6 +19,7 @@ from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_sp
 from eval.study.store import key_of
 
 DEFAULT_PRESET: Final = "default"
+SMALL_PRESET: Final = "small"
 _MATTER: Final = ("elpasolite", "numpy", "torch", "stable-baselines3")
 """Packages whose version decides what a run gives."""
 
@@ -73,9 +74,9 @@ class Plan:
         data: what ships with the space by default, see `elpa_env.load_training_set`.
         target_class: 1..k.
         n_samples: valid samples to draw from each.
-        preset: "quick", "default" or "paper"; a model without presets has none of them.
+        preset: "quick", "small", "default" or "paper"; a model without presets has none of them.
         device: "cpu", "cuda" or another torch device.
-        augment: add the missing A/B swaps to the training set.
+        augment: add the missing orders of equivalent sites to the training set.
         masking: what agents of the user may choose from, see `eval.study.registry.load_agent`.
         subset: rows of the training set to draw at random, anew for every seed; None = all.
         judges: who scores, see `eval.judge.load_judge`, by default the space's own; the first is the one of
@@ -229,6 +230,8 @@ def hyperparameters(model: str, preset: str) -> Preset | None:
         InputError: the model has presets, but not this one.
     """
     presets = model_spec(model).presets
+    if presets and preset == SMALL_PRESET and preset not in presets and DEFAULT_PRESET in presets:
+        return presets[DEFAULT_PRESET]  # a model of the user's own need not know of smaller data
     if presets and preset not in presets:
         raise InputError(
             f"{model_spec(model).name} has no preset {preset!r}: choose from {', '.join(presets)}"
