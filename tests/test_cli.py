@@ -126,6 +126,7 @@ class TestCompare:
         assert (status, err.count("\n")) == (2, 1)
         assert "leave out --model" in err
 
+    @pytest.mark.slow
     def test_a_narrow_terminal_shows_every_figure(self, run, monkeypatch):
         monkeypatch.setattr(common, "console", Console(width=80))
         chosen = [word for name in MODELS if name not in TINY for word in ("--model", name)]
@@ -160,6 +161,7 @@ class TestCompare:
         assert "optimal soft" in out
         assert "optimal hard" in out
 
+    @pytest.mark.slow
     def test_agents_of_the_user(self, run, tmp_path):
         for seed in (0, 1):
             training = ("train", "dqn", "--preset", "quick", "--seed", seed)
@@ -235,6 +237,7 @@ class TestTheStoreGrows:
         again = results(tmp_path / "r")
         assert again["vae"]["runs"][0]["score"] == first["vae"]["runs"][0]["score"]
 
+    @pytest.mark.slow
     def test_is_shown_anew_without_its_models(self, run, tmp_path, trained, monkeypatch):
         assert run(*COMPARE, *self.FEW, "--seeds", 2)[0] == 0
         before = results(tmp_path / "r")

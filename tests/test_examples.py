@@ -60,6 +60,7 @@ class TestRuns:
         drawn, exact = map(float, re.findall(r"[+-]\d\.\d+", printed))
         assert drawn == pytest.approx(exact, abs=0.05)
 
+    @pytest.mark.slow
     def test_own_energy_model(self, tmp_path):
         printed = example(tmp_path, "own_energy_model", "--timesteps", 4096)
         assert "asked about: 512" in printed  # every eighth step completes a composition

@@ -73,6 +73,7 @@ class TestProcesses:
         assert (process.returncode, err) == (0, "")
         assert sorted(seeds_in(log, "end")) == sorted({0, 1, 2} - finished)
 
+    @pytest.mark.slow
     def test_two_on_one_store_train_nothing_twice(self, tmp_path, own_model):
         both = [elpa(tmp_path, *SLOW, "--seeds", n, "--jobs", 1) for n in (2, 3)]
         for process in both:

@@ -49,6 +49,7 @@ class TestFullDisk:
         assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
         assert (tmp_path / "s.csv").read_text() == "precious"
 
+    @pytest.mark.slow
     def test_a_comparison_loses_nothing(self, tmp_path):
         chosen = ("--model", "sites", "--model", "random", "--no-reference", "--n-samples", "2000")
         done = elpa(tmp_path, "compare", *chosen, "--jobs", "1", largest=200_000)
@@ -108,7 +109,7 @@ class TestTerminals:
             pytest.param(
                 {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow
             ),
-            {"MPLBACKEND": "nothing", "MPLCONFIGDIR": "/proc/nowhere"},
+            pytest.param({"MPLBACKEND": "nothing", "MPLCONFIGDIR": "/proc/nowhere"}, marks=pytest.mark.slow),
         ],
     )
     def test_that_lack_something(self, tmp_path, environment):
