@@ -234,7 +234,7 @@ def unique_sample(
     Each is drawn in proportion to its probability among those not yet drawn. All at once, compositions in
     that order are those of the smallest E / p with E exponential of mean 1, one for each composition: the
     keys of Efraimidis and Spirakis (Inf. Process. Lett. 2006, 97, 181), or the Gumbel top-n (Kool et al.
-    2019, arXiv 1903.06059) by another name. Of the two A/B orders of a compound the one that comes first is
+    2019, arXiv 1903.06059) by another name. Of the orders of a compound the one that comes first is
     kept: the smaller of their keys is again such a key, of the sum of their probabilities.
 
     Args:
@@ -246,7 +246,7 @@ def unique_sample(
             they would come without.
 
     Returns:
-        (n,) index, each of a compound of its own, in the A/B order that was drawn.
+        (n,) index, each of a compound of its own, in the order of its sites that was drawn.
 
     Raises:
         InputError: it is no distribution, `n` is not positive, or there are fewer than `n` to draw.
