@@ -87,7 +87,7 @@ def data_export(
     target_class: TargetClass = "1",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the training set, other orders of equivalent sites added, as episodes for offline reinforcement learning.
+    """Write the training set, with the other orders of equivalent sites, as episodes for offline learning.
 
     Load them with MINARI_DATASETS_PATH set to the folder and minari.load_dataset of the id that is
     printed, or with minari.MinariDataset of the printed path.
