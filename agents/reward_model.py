@@ -94,7 +94,7 @@ class SiteNetworks(nn.Module):
     ) -> None:
         super().__init__()
         codes = site_codes(space)
-        self._groups = _site_groups(space)
+        self._groups = _site_groups(codes.tables)
 
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
@@ -124,13 +124,10 @@ class SiteNetworks(nn.Module):
         return th.baddbmm(self.bias3, x, self.weight3)[..., 0]
 
 
-def _site_groups(space: Space) -> list[list[int]]:
-    """The sites of a space, those together that are equivalent, in the order in which they come first."""
-    groups: dict[str, list[int]] = {}
-    first = {label: group[0] for group in space.prototype.equivalent for label in group}
-    for place, label in enumerate(space.sites):
-        groups.setdefault(first.get(label, label), []).append(place)
-    return list(groups.values())
+def _site_groups(tables: tuple[int, ...]) -> list[list[int]]:
+    """The sites that share an embedding, those together that are equivalent, in the order of their tables."""
+    sites = range(len(tables))
+    return [[site for site in sites if tables[site] == table] for table in range(max(tables) + 1)]
 
 
 def _joined(sites: list[Tensor]) -> list[Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from elpa_env.space import Space
+from elpa_env.space import Space, subscript
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -137,7 +137,7 @@ def _sites(space: Space, digits: NDArray[np.int8]) -> list[_Site]:
 
 def _times(space: Space) -> list[str]:
     """How often each site stands in the formula."""
-    return ["" if site.multiplicity == 1 else str(site.multiplicity) for site in space.prototype.sites]
+    return [subscript(site.multiplicity) for site in space.prototype.sites]
 
 
 def _step(sites: list[_Site]) -> int:
@@ -145,14 +145,11 @@ def _step(sites: list[_Site]) -> int:
 
 
 def _growing_formula(space: Space, sites: list[_Site]) -> str:
-    fixed = "".join(
-        f.element + ("" if f.multiplicity == 1 else str(f.multiplicity)) for f in space.prototype.fixed
-    )
     growing = "".join(
-        (site.symbol or ("!" if site.complete else "?")) + times
-        for site, times in zip(sites, _times(space), strict=True)
+        (site.symbol or ("!" if site.complete else "?")) + often
+        for site, often in zip(sites, _times(space), strict=True)
     )
-    return growing + fixed
+    return growing + space.fixed
 
 
 def _next_choice(space: Space, sites: list[_Site]) -> str:

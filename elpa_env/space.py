@@ -569,13 +569,13 @@ class Space:
         places = self._places_in_parts(index)
         parts = (table.take(place) for table, place in zip(self._formula_parts, places, strict=True))
         formulas = functools.reduce(np.add, parts)
-        return np.asarray(formulas + self._fixed if self._fixed else formulas, dtype=object)
+        return np.asarray(formulas + self.fixed if self.fixed else formulas, dtype=object)
 
     @functools.cached_property
     def _formula_parts(self) -> list[NDArray[np.object_]]:
         tables = []
         for part, elements in zip(self._parts, self._element_parts, strict=True):
-            times = [_times(site.multiplicity) for site in self.prototype.sites[part]]
+            times = [subscript(site.multiplicity) for site in self.prototype.sites[part]]
             texts = [
                 "".join(self.symbols[e] + n for e, n in zip(row, times, strict=True))
                 for row in elements.tolist()
@@ -584,9 +584,9 @@ class Space:
         return tables
 
     @functools.cached_property
-    def _fixed(self) -> str:
+    def fixed(self) -> str:
         """The end of every formula."""
-        return "".join(f.element + _times(f.multiplicity) for f in self.prototype.fixed)
+        return "".join(f.element + subscript(f.multiplicity) for f in self.prototype.fixed)
 
     def formula_to_index(self, formulas: Iterable[str]) -> NDArray[np.int64]:
         """(n,) index of formulas such as ``AlNaK2F6``; -1 where a formula is not a composition.
@@ -615,8 +615,8 @@ class Space:
         for number, site in enumerate(self.prototype.sites):
             elements[:, number] = symbol[place]
             place = np.minimum(place + width[place], end)
-            place = _pass_over(text, place, end, _times(site.multiplicity), wrong)
-        place = _pass_over(text, place, end, self._fixed, wrong)
+            place = _pass_over(text, place, end, subscript(site.multiplicity), wrong)
+        place = _pass_over(text, place, end, self.fixed, wrong)
         elements[wrong | (place != end), 0] = -1
         return self.elements_to_index(elements)
 
@@ -641,13 +641,13 @@ class Space:
         rest, symbols = str(formula), []
         for site in self.prototype.sites:
             symbol = rest[:2] if rest[1:2].isascii() and rest[1:2].islower() else rest[:1]
-            times = _times(site.multiplicity)
+            times = subscript(site.multiplicity)
             rest = rest[len(symbol) :]
             if not (symbol[:1].isascii() and symbol[:1].isupper() and rest.startswith(times)):
                 return f"not of the form {self.prototype.formula_template}"
             symbols.append(symbol)
             rest = rest[len(times) :]
-        if rest != self._fixed:
+        if rest != self.fixed:
             return f"not of the form {self.prototype.formula_template}"
         return self._explain(symbols)
 
@@ -719,7 +719,7 @@ def _different_choices(palettes: Sequence[frozenset[int]]) -> int:
     return total
 
 
-def _times(multiplicity: int) -> str:
+def subscript(multiplicity: int) -> str:
     """How often in a formula; nothing for once."""
     return "" if multiplicity == 1 else str(multiplicity)
 
