@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from agents.properties import site_codes, site_properties
 from elpa_env.errors import InputError, at_least, in_range
+from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.sampler import Progress
 from elpa_env.seeds import Seed, spawn, torch_seed
 from elpa_env.space import ELPASOLITE_SPACE, Space
@@ -70,6 +71,17 @@ class RewardModelConfig:
         at_least(self, 2, "members")
         at_least(self, 1, "embedding", "hidden", "n_updates", "batch_size")
         in_range(self, 0, math.inf, "learning_rate", "weight_decay", "sharpness")
+
+
+SEARCH: Final[SearchSpace] = {
+    "embedding": Choice((12, 24, 48)),
+    "hidden": Choice((96, 128, 192)),
+    "n_updates": Choice((800, 1_500, 2_200)),
+    "batch_size": Choice((128, 256, 512)),
+    "learning_rate": Between(3e-3, 3e-2, log=True),
+    "weight_decay": Between(1e-3, 0.3, log=True),
+}
+"""Where a search looks."""
 
 
 class SiteNetworks(nn.Module):

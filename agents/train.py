@@ -252,13 +252,10 @@ VARIANTS: Final[dict[str, Variant]] = {
     "dqn-soft-oracle": _acting("DQN soft, oracle", "oracle", _ORACLE),
 }
 """The DQNs that ship, by name."""
-_SEARCH_BOTH: Final[SearchSpace] = {
-    "beta": Between(2.0, 15.0, log=True),
-    "learning_rate": Between(1e-4, 2e-2, log=True),
-}
 SEARCH: Final[dict[Source, SearchSpace]] = {
     "offline": {
-        **_SEARCH_BOTH,
+        "beta": Between(2.0, 15.0, log=True),
+        "learning_rate": Between(1e-4, 2e-2, log=True),
         "hidden": Choice(((128,) * 2, (256,) * 2, (256,) * 3, (512,) * 3)),
         "encoding": Choice(("one-hot", "thermometer")),
         "bounded": Choice((False, True)),
@@ -270,22 +267,21 @@ SEARCH: Final[dict[Source, SearchSpace]] = {
         "ema_decay": Choice((0.0, 0.99, 0.999)),
     },
     "model": {
-        **_SEARCH_BOTH,
-        "hidden": Choice(((128, 128, 128), (256, 128, 128), (256, 256, 256))),
+        "beta": Between(4.0, 10.0),
+        "reward_model.sharpness": Between(0.4, 1.0),
+        "learning_rate": Between(2e-3, 2e-2, log=True),
+        "hidden": Choice(((256, 128, 128), (256, 192, 192), (256, 256, 256))),
         "batch_size": Choice((500, 1_000)),
         "n_updates": Choice((2_000, 4_000)),
         "exploration": Between(0.1, 0.7),
         "replay_share": Choice((0.0, 0.1, 0.3)),
         "target_update_interval": Choice((50, 100, 200)),
-        "reward_model.hidden": Choice((96, 128, 192)),
-        "reward_model.embedding": Choice((12, 24, 48)),
-        "reward_model.learning_rate": Between(3e-3, 3e-2, log=True),
-        "reward_model.weight_decay": Between(1e-3, 0.3, log=True),
-        "reward_model.n_updates": Choice((800, 1_500, 2_200)),
-        "reward_model.sharpness": Between(0.3, 1.5),
     },
 }
-"""Where a search looks, by source; an oracle is not searched, since it learns what it is judged by."""
+"""Where a search looks, by source; an oracle is not searched, since it learns what it is judged by.
+
+A reward model is searched by itself, see `agents.reward_model.SEARCH`.
+"""
 _DEFAULT_OF: Final = {"offline": "dqn", "model": "dqn-soft-model", "oracle": "dqn-soft-oracle"}
 
 

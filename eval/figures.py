@@ -352,36 +352,51 @@ def draw_frontier(
         panel.legend(loc="best")
 
 
-def draw_search(
-    path: Path,
-    trials: Sequence[tuple[int, float, float]],
-    front: Sequence[int],
-    pick: int,
-    *,
-    title: str,
-) -> None:
-    """Fig. S4: the trials of a search, and those that no other betters.
+class SearchPoints(NamedTuple):
+    """The trials of a search.
+
+    Attributes:
+        x_title: what lies on the horizontal axis.
+        y_title: what lies on the vertical axis.
+        points: number of each trial, and its (x, y).
+        front: numbers of those that no other betters.
+        pick: number of the one that was picked.
+    """
+
+    x_title: str
+    y_title: str
+    points: Mapping[int, tuple[float, float]]
+    front: Sequence[int]
+    pick: int
+
+
+def draw_search(path: Path, searches: Mapping[str, SearchPoints], *, title: str) -> None:
+    """Fig. S4: the trials of each search, and those that no other betters, a panel a search.
 
     Args:
         path: picture to write.
-        trials: number, JS distance to the training set and new compositions of each.
-        front: numbers of those on the front.
-        pick: number of the one that was picked.
+        searches: by the title of the model.
         title: heading.
     """
     caption = "judged by the training set alone; ringed: the pick"
-    with _picture(path, (7.5, 5.5), title=title, caption=caption) as figure:
-        panel = figure.subplots()
-        panel.scatter([t[1] for t in trials], [t[2] for t in trials], color="0.7", label="trials")
-        best = sorted((t[1], t[2], t[0]) for t in trials if t[0] in front)
-        panel.plot([b[0] for b in best], [b[1] for b in best], "o-", color="C0", label="front")
-        chosen = [(t[1], t[2]) for t in trials if t[0] == pick]
-        ring: dict[str, Any] = {"s": 160, "facecolors": "none", "edgecolors": "C3", "linewidths": 2}
-        panel.scatter(*zip(*chosen, strict=True), label="pick", **ring)
-        panel.set_xlabel("JS distance to the training set")
-        panel.set_ylabel("new compositions")
-        panel.yaxis.set_major_formatter(FuncFormatter(_thousands))
-        panel.legend(loc="best")
+    columns = min(3, len(searches))
+    rows = -(-len(searches) // columns)
+    size = (7.5, 5.5) if len(searches) == 1 else (4.5 * columns, 3.8 * rows)
+    with _picture(path, size, title=title, caption=caption) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(searches) :]:
+            panel.set_visible(False)
+        for panel, (name, search) in zip(panels, searches.items(), strict=False):
+            panel.scatter(*zip(*search.points.values(), strict=True), color="0.7", label="trials")
+            best = sorted(search.points[number] for number in search.front)
+            panel.plot(*zip(*best, strict=True), "o", color="C0", label="on the front")
+            ring: dict[str, Any] = {"s": 160, "facecolors": "none", "edgecolors": "C3", "linewidths": 2}
+            panel.scatter(*search.points[search.pick], label="pick", **ring)
+            panel.set_title(_short(name))
+            panel.set_xlabel(search.x_title)
+            panel.set_ylabel(search.y_title)
+            panel.yaxis.set_major_formatter(FuncFormatter(_general))
+            panel.legend(loc="best")
 
 
 class ModelPoint(NamedTuple):
@@ -574,6 +589,10 @@ def draw_sizes(
             panel.set_xlabel("training rows")
             panel.set_ylabel(heading)
             panel.legend(loc="best")
+
+
+def _general(value: float, _: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def _thousands(value: float, _: int) -> str:

@@ -2,8 +2,12 @@
 
 A trial draws hyperparameters at random, trains, and is judged by two figures: the JS distance of what it
 draws for the target to the training set's own rows of it, and how many different compositions it draws that
-the training set lacks. Part of the rows may be held out; the third figure is then what share of the held-out
-rows that it draws are right. No judge is asked, and no energy but those of the training set.
+the training set lacks. Part of the rows may be held out; two further figures are then precision and coverage
+on these: what share of the held-out rows that it draws are right, and what share of the right ones it finds.
+Of an agent that acts against a reward model both are also stated as that model expects them over the whole
+space; how far its class probabilities can be trusted is its log loss on the rows that each of its networks
+left out, by which a reward model itself is searched. No judge is asked, and no energy but those of the
+training set.
 
 Trials are kept in Optuna's storage: a file that processes share, or a database that machines share.
 """
@@ -19,16 +23,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from agents.reward_model import SEARCH as REWARD_MODEL_SEARCH
+from agents.reward_model import RewardModel, RewardModelConfig
+from agents.train import VARIANTS
+from agents.vec_env import CompositionVecEnv
 from elpa_env.errors import InputError, at_least, check_choice
 from elpa_env.ranges import Choice, SearchSpace
+from elpa_env.sampler import Sampler
 from elpa_env.seeds import small_seed
 from elpa_env.training import TrainingSet
-from eval.exact import draw
-from eval.metrics import METRICS, element_distribution, js_distance
+from eval.exact import Drawn, draw
+from eval.figures import SearchPoints
+from eval.metrics import METRICS, element_distribution, hit_probability, js_distance
 from eval.study.plan import config_record
 from eval.study.registry import ModelSpec, Task, model_spec
 
@@ -39,17 +50,47 @@ SAMPLERS: Final = ("random", "tpe", "nsgaii")
 """How the next trial is chosen: at random as in the paper, or by Optuna from those before."""
 FRONT_SHARE: Final = 0.5
 """The pick shows at least this share of the new compositions that the best trial shows."""
-RULE: Final = (
-    "on the front, of the trials with at least half as many new compositions as the best, that of the "
-    "smallest JS distance, or with rows held out that with the most of these right"
-)
-"""How `pick` picks, in words."""
-_DIRECTIONS: Final = {"js_distance": "minimize", "new": "maximize", "held_out_precision": "maximize"}
+REWARD_MODEL: Final = "reward-model"
+"""Name of the search of the reward model alone, by its log loss on left-out rows."""
+DEMANDED: Final = 0.9
+"""Precision that an agent is to have by the expectation of its reward model."""
+_PAIRS: Final = ("held_out", "expected")
+"""What precisions and coverages are from; the last of them that there is decides."""
+RULES: Final = {
+    "": "of the trials on the front with at least half as many new compositions as the best of them, that of "
+    "the smallest JS distance",
+    "held_out": "the highest harmonic mean of precision and coverage on the held-out rows",
+    "expected": f"of the trials with an expected precision of at least {100 * DEMANDED:g} %, that of the "
+    "highest expected coverage; else the highest harmonic mean of the two",
+    REWARD_MODEL: "the smallest log loss of classes on left-out rows",
+}
+"""How `pick` picks, in words, by what the search has to go by."""
+_DIRECTIONS: Final = {
+    "js_distance": "minimize",
+    "new": "maximize",
+    "held_out_precision": "maximize",
+    "held_out_coverage": "maximize",
+    "expected_precision": "maximize",
+    "expected_coverage": "maximize",
+    "class_log_loss": "minimize",
+}
 _TITLES: Final = {
     "js_distance": "JS distance to the training set",
     "new": "new compositions",
-    "held_out_precision": "right of held-out rows / %",
+    "held_out_precision": "held-out precision / %",
+    "held_out_coverage": "held-out coverage / %",
+    "expected_precision": "expected precision / %",
+    "expected_coverage": "expected coverage / %",
+    "class_log_loss": "log loss of classes / nats",
+    "mae": "left-out error / (eV/atom)",
 }
+PAIR: Final = ("precision", "coverage")
+"""What is stated on held-out rows, and as a reward model expects it."""
+_FURTHER: Final = ("class_log_loss", "mae")
+"""Figures of trials beside their objectives."""
+_MORE: Final = 10
+"""Times as many samples, of a model that states no distribution, as are drawn otherwise: few of them are
+held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +120,16 @@ class SearchPlan:
         at_least(self, 1, "n_samples")
         if not 0 <= self.held_out <= 0.5:
             raise InputError(f"--held-out must be 0..0.5, got {self.held_out:g}")
-        if not self.spec.search:
+        if self.model == REWARD_MODEL and self.held_out:
             raise InputError(
-                f"{self.model} has nothing to search: take vae, gan, a dqn or an agent with -model"
+                f"--held-out does not go with {REWARD_MODEL}, whose networks leave out rows anyway"
             )
-        if self.preset not in self.spec.presets:
+        if not self.ranges:
+            raise InputError(
+                f"{self.model} has nothing to search: take vae, gan, a dqn, an agent with -model, or "
+                f"{REWARD_MODEL}"
+            )
+        if self.model != REWARD_MODEL and self.preset not in self.spec.presets:
             raise InputError(
                 f"{self.model} has no preset {self.preset!r}: take {', '.join(self.spec.presets)}"
             )
@@ -94,13 +140,34 @@ class SearchPlan:
         return model_spec(self.model)
 
     @property
+    def ranges(self) -> SearchSpace:
+        """Where the search looks."""
+        return ranges_of(self.model)
+
+    @property
+    def config(self) -> Any:
+        """Hyperparameters that stay where the search does not look."""
+        return RewardModelConfig() if self.model == REWARD_MODEL else self.spec.presets[self.preset].config
+
+    @property
     def objectives(self) -> list[str]:
         """What trials are judged by."""
-        return list(_DIRECTIONS)[: 3 if self.held_out else 2]
+        if self.model == REWARD_MODEL:
+            return ["class_log_loss"]
+        pairs = ["held_out"] if self.held_out else []
+        variant = VARIANTS.get(self.model)
+        if variant is not None and variant.source == "model":
+            pairs.append("expected")
+        return ["js_distance", "new", *(f"{pair}_{what}" for pair in pairs for what in PAIR)]
 
     def record(self, training_set: TrainingSet) -> dict[str, Any]:
         """What the storage keeps, and what a search that goes on must be the same in."""
         return {**dataclasses.asdict(self), "training_set": training_set.sha256}
+
+
+def ranges_of(model: str) -> SearchSpace:
+    """Where a search of a model looks; nowhere for one that is not searched."""
+    return REWARD_MODEL_SEARCH if model == REWARD_MODEL else model_spec(model).search
 
 
 def open_study(storage: str, plan: SearchPlan, training_set: TrainingSet) -> optuna.Study:
@@ -223,7 +290,7 @@ def run_trials(
         if sampler == "random":
             study.sampler = _sampler(optuna, sampler, plan.seed, trial.number)
         try:
-            config = suggest(trial, plan.spec.search, plan.spec.presets[plan.preset].config)
+            config = suggest(trial, plan.ranges, plan.config)
             values = judge_trial(plan, training_set, config, trial.number, device)
         except InputError as error:
             trial.set_user_attr("failed", str(error))
@@ -235,9 +302,13 @@ def run_trials(
                 raise InputError(f"{failed} trials failed, the last one since {error}") from error
             continue
         trial.set_user_attr("config", config_record(config))
+        for name in values.keys() - set(plan.objectives):
+            trial.set_user_attr(name, values[name])
         study.tell(trial, [values[name] for name in plan.objectives])
         if report:
-            shown = ", ".join(f"{_TITLES[name]} {_show(name, values[name])}" for name in plan.objectives)
+            shown = ", ".join(
+                f"{_TITLES[name]} {show_figure(name, values[name])}" for name in plan.objectives
+            )
             report(done + 1, n_trials, f"trial {trial.number}: {shown}")
 
 
@@ -297,13 +368,15 @@ def judge_trial(
         device: a torch device.
 
     Returns:
-        The figures by the names of the plan's objectives.
+        The figures by the names of the plan's objectives, and more where there are.
 
     Raises:
         InputError: the model cannot be trained, or hardly makes a real composition.
     """
     from eval.study.job import one_thread
 
+    if plan.model == REWARD_MODEL:
+        return _judge_reward_model(plan, training_set, config, number)
     space = training_set.space
     rows, left = _split(training_set, plan.held_out, plan.seed) if plan.held_out else (training_set, None)
     training, drawing = (
@@ -322,10 +395,82 @@ def judge_trial(
         "new": float((counts > 0).sum() - (counts[np.unique(rows.index)] > 0).sum()),
     }
     if left is not None:
-        right = counts[left.index] * (left.energy_class == plan.target_class)
-        seen = counts[left.index].sum()
-        values["held_out_precision"] = float(right.sum() / seen) if seen else 0.0
+        again = small_seed(np.random.SeedSequence(plan.seed, spawn_key=(number, 3)))
+        values |= _on_held_out(sampler, drawn, left, plan, again)
+    reward_model = _reward_model(sampler)
+    if reward_model is not None:
+        assert drawn.distribution is not None
+        values |= expected_figures(
+            reward_model, drawn.distribution, target_class=plan.target_class, n_samples=plan.n_samples
+        )
+        values["class_log_loss"] = reward_model.report["log_loss"]
     return values
+
+
+def _on_held_out(
+    sampler: Sampler, drawn: Drawn, left: TrainingSet, plan: SearchPlan, seed: int
+) -> dict[str, float]:
+    """Precision and coverage on rows that were held out; expected ones where a distribution is stated."""
+    rows = np.unique(left.index, return_index=True)[1]
+    index, right = left.index[rows], left.energy_class[rows] == plan.target_class
+    if drawn.distribution is not None:
+        shown = drawn.distribution[index]
+        found = hit_probability(shown / drawn.distribution.sum(), plan.n_samples)
+    else:
+        more = draw(
+            sampler, _MORE * plan.n_samples, target_class=plan.target_class, seed=seed, space=left.space
+        )
+        shown = more.tally.counts[index].astype(np.float64)
+        found = (drawn.tally.counts[index] > 0).astype(np.float64)
+    total = float(shown.sum())
+    return {
+        "held_out_precision": float(shown[right].sum()) / total if total else 0.0,
+        "held_out_coverage": float(found[right].mean()) if right.any() else 0.0,
+    }
+
+
+def _reward_model(sampler: Sampler) -> RewardModel | None:
+    """The reward model that an agent acted against; None of anything else."""
+    env = getattr(getattr(sampler, "model", None), "env", None)
+    model = env.env.settings.energy_model if isinstance(env, CompositionVecEnv) else None
+    return model if isinstance(model, RewardModel) else None
+
+
+def expected_figures(
+    reward_model: RewardModel, distribution: NDArray[np.float64], *, target_class: int, n_samples: int
+) -> dict[str, float]:
+    """Precision and coverage of a distribution as a reward model expects them.
+
+    They are eqs. 2 and 4 with its class probabilities p in the place of membership: Σ q p, and the mean of
+    1 - (1 - q)^N weighted by p.
+
+    Args:
+        reward_model: fitted.
+        distribution: (n_table,) that is drawn from.
+        target_class: 1..k.
+        n_samples: N, valid samples.
+    """
+    index = np.flatnonzero(reward_model.space.composition_mask)
+    q = distribution[index] / distribution[index].sum()
+    p = reward_model.class_probability(index, target_class)
+    return {
+        "expected_precision": float(q @ p),
+        "expected_coverage": float(p @ hit_probability(q, n_samples) / p.sum()),
+    }
+
+
+def _judge_reward_model(
+    plan: SearchPlan, training_set: TrainingSet, config: RewardModelConfig, number: int
+) -> dict[str, float]:
+    """Fit a reward model, and say how well each of its networks knows the rows that it left out."""
+    from eval.study.job import one_thread
+
+    seed = small_seed(np.random.SeedSequence(plan.seed, spawn_key=(number, 1)))
+    with one_thread():
+        report = RewardModel(config, seed=seed).fit(training_set).report
+    if report["log_loss"] is None:
+        raise InputError("the reward model has no row of any class to be judged by")
+    return {"class_log_loss": report["log_loss"], "mae": report["mae"]}
 
 
 def complete(study: optuna.Study) -> list[Any]:
@@ -339,10 +484,7 @@ def front(study: optuna.Study) -> list[Any]:
 
 
 def pick(study: optuna.Study) -> Any:
-    """The trial whose hyperparameters the rule takes.
-
-    Of the trials on the front that show at least half as many new compositions as the best of all, that of
-    the smallest JS distance; with rows held out that of the highest share of right ones among them.
+    """The trial whose hyperparameters the rule takes, see `RULES`.
 
     Raises:
         InputError: no trial is complete.
@@ -350,45 +492,77 @@ def pick(study: optuna.Study) -> Any:
     trials = front(study)
     if not trials:
         raise InputError("no trial is complete yet: run some first")
-    most = max(trial.values[1] for trial in trials)
-    enough = [trial for trial in trials if trial.values[1] >= FRONT_SHARE * most]
-    if len(enough[0].values) > 2:
-        return max(enough, key=lambda trial: (trial.values[2], -trial.values[0]))
-    return enough[0]
+    rule = _rule(study)
+    if rule == REWARD_MODEL:
+        return trials[0]
+    if not rule:
+        most = max(trial.values[1] for trial in trials)
+        return next(trial for trial in trials if trial.values[1] >= FRONT_SHARE * most)
+    good = [t for t in complete(study) if rule == "expected" and t.values[-2] >= DEMANDED]
+    if good:
+        return max(good, key=lambda t: (t.values[-1], -t.number))
+    return max(complete(study), key=lambda t: (_harmonic(*t.values[-2:]), -t.values[0], -t.number))
 
 
-def search_table(study: optuna.Study, ranges: SearchSpace) -> Table:
-    """The front as a table, the pick marked, with the hyperparameters of each trial on it."""
+def _names(study: optuna.Study) -> list[str]:
+    """What the trials of a study are judged by, from its plan."""
     plan = study.user_attrs["plan"]
-    names = list(_DIRECTIONS)[: len(study.directions)]
-    chosen = pick(study)
+    known = {field.name for field in dataclasses.fields(SearchPlan)}
+    return SearchPlan(**{key: value for key, value in plan.items() if key in known}).objectives
+
+
+def _rule(study: optuna.Study) -> str:
+    """Which of `RULES` picks."""
+    names = _names(study)
+    if names == ["class_log_loss"]:
+        return REWARD_MODEL
+    return next((pair for pair in reversed(_PAIRS) if f"{pair}_precision" in names), "")
+
+
+def _harmonic(one: float, other: float) -> float:
+    """Harmonic mean of two shares; 0 where either is."""
+    return 2 * one * other / (one + other) if one and other else 0.0
+
+
+def search_table(study: optuna.Study) -> Table:
+    """The front as a table, the pick marked, with the hyperparameters of each trial on it."""
+    plan, names, chosen = study.user_attrs["plan"], _names(study), pick(study)
+    ranges = ranges_of(plan["model"])
+    further = [name for name in _FURTHER if name in chosen.user_attrs]
     states = [trial.state.name for trial in study.trials]
+    how = (
+        "each network's own left-out rows"
+        if plan["model"] == REWARD_MODEL
+        else f"{plan['n_samples']:,} samples for class {plan['target_class']}, {100 * plan['held_out']:g} % "
+        "of the compounds held out"
+    )
     table = Table(
         title=escape(f"{plan['model']}: front of {states.count('COMPLETE')} trials, seed {plan['seed']}"),
-        caption=f"{states.count('FAIL')} trials failed; judged by the training set alone, "
-        f"{plan['n_samples']:,} samples for class {plan['target_class']}, {100 * plan['held_out']:g} % of "
-        f"the compounds held out\n* the pick: {RULE}",
+        caption=f"{states.count('FAIL')} trials failed; judged by the training set alone, {how}\n"
+        f"* the pick: {RULES[_rule(study)]}",
         caption_justify="left",
         box=SIMPLE_HEAD,
     )
     table.add_column("trial", justify="right")
-    for name in names:
+    for name in [*names, *further]:
         table.add_column(_TITLES[name], justify="right")
     for name in ranges:
         table.add_column(name.replace("reward_model.", "reward model\n"), justify="right")
-    for trial in front(study):
+    trials = front(study)
+    for trial in trials if chosen in trials else [*trials, chosen]:
         config = trial.user_attrs["config"]
         table.add_row(
             f"{trial.number}{' *' if trial.number == chosen.number else ''}",
-            *(_show(name, value) for name, value in zip(names, trial.values, strict=True)),
+            *(show_figure(name, value) for name, value in zip(names, trial.values, strict=True)),
+            *(show_figure(name, trial.user_attrs[name]) for name in further),
             *(_setting(config, name) for name in ranges),
         )
     return table
 
 
-def _show(name: str, value: float) -> str:
+def show_figure(name: str, value: float) -> str:
     """A figure of a trial."""
-    if name == "js_distance":
+    if name in ("js_distance", "class_log_loss", "mae"):
         return METRICS["js_distance"].show(value)
     return f"{value:,.0f}" if name == "new" else f"{100 * value:.1f}"
 
@@ -409,10 +583,12 @@ def _setting(config: Mapping[str, Any], name: str) -> str:
 
 def search_record(study: optuna.Study) -> dict[str, Any]:
     """For a results file: the plan, every trial, the front and the pick."""
-    names = list(_DIRECTIONS)[: len(study.directions)]
+    names = _names(study)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "plan": study.user_attrs["plan"],
+        "objectives": names,
+        "ranges": {name: str(where) for name, where in ranges_of(study.user_attrs["plan"]["model"]).items()},
         "trials": [
             {
                 "number": trial.number,
@@ -420,12 +596,26 @@ def search_record(study: optuna.Study) -> dict[str, Any]:
                 "config": trial.user_attrs.get("config"),
                 "failed": trial.user_attrs.get("failed"),
                 **(dict(zip(names, trial.values, strict=True)) if trial.values else {}),
+                **{key: trial.user_attrs[key] for key in _FURTHER if key in trial.user_attrs},
             }
             for trial in study.trials
         ],
         "front": [trial.number for trial in front(study)],
         "pick": pick(study).number,
+        "rule": RULES[_rule(study)],
     }
+
+
+def search_points(record: Mapping[str, Any]) -> SearchPoints:
+    """What a picture shows of a `search_record`: the first two objectives."""
+    x, y = (*record["objectives"], "mae")[:2]
+    return SearchPoints(
+        _TITLES[x],
+        _TITLES[y],
+        {trial["number"]: (trial[x], trial[y]) for trial in record["trials"] if trial["state"] == "complete"},
+        record["front"],
+        record["pick"],
+    )
 
 
 def default_storage(model: str) -> str:

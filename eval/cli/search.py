@@ -16,7 +16,10 @@ from eval.cli.common import Augment, Data, Device, Overwrite, Preset, Seed, Spac
 def search(
     model: Annotated[
         str,
-        typer.Argument(help="vae, gan, dqn and its variants, or an agent that acts, such as dqn-soft-model."),
+        typer.Argument(
+            help="vae, gan, dqn and its variants, an agent that acts, such as dqn-soft-model, or reward-model: "
+            "the reward model of these by itself."
+        ),
     ],
     n_trials: Annotated[int, typer.Option(help="Complete trials that the storage is to hold.")] = 20,
     storage: Annotated[
@@ -29,7 +32,7 @@ def search(
     show: Annotated[bool, typer.Option("--show", help="Only print and draw what the storage holds.")] = False,
     sampler: Annotated[str, typer.Option(help="random, tpe or nsgaii.")] = "random",
     held_out: Annotated[
-        float, typer.Option(help="Share of the compounds that trials do not train on, a third figure.")
+        float, typer.Option(help="Share of the compounds that trials do not train on and are judged on.")
     ] = 0.0,
     n_samples: Annotated[int, typer.Option(help="Valid samples that a trial draws.")] = 10_000,
     preset: Preset = "default",
@@ -49,13 +52,11 @@ def search(
     from eval.figures import draw_search
     from eval.search import (
         SearchPlan,
-        complete,
         default_storage,
         existing_study,
-        front,
         open_study,
-        pick,
         run_trials,
+        search_points,
         search_record,
         search_table,
     )
@@ -83,19 +84,11 @@ def search(
             common.warn("what is finished is kept: the same command goes on from there")
             raise
         study = existing_study(storage, model)
-    from eval.study.registry import model_spec
-
-    common.console.print(search_table(study, model_spec(model).search))
+    common.console.print(search_table(study))
     if target:
-        write_json(target, search_record(study))
-        points = [(trial.number, trial.values[0], trial.values[1]) for trial in complete(study)]
-        draw_search(
-            target.with_suffix(".png"),
-            points,
-            [trial.number for trial in front(study)],
-            pick(study).number,
-            title=f"Search of {model}: {len(points)} trials",
-        )
+        record = search_record(study)
+        write_json(target, record)
+        draw_search(target.with_suffix(".png"), {model: search_points(record)}, title=f"Search of {model}")
         common.say(f"results in {out}")
 
 
