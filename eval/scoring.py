@@ -5,7 +5,7 @@ Samples are counted in a stream of chunks, so any number of them fits into the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -360,8 +360,19 @@ def count_samples(
     keep: int = 0,
     space: Space | None = None,
     progress: Progress | None = None,
+    watch: Callable[[NDArray[np.int64]], None] | None = None,
 ) -> tuple[Tally, NDArray[np.int64]]:
     """Draw and count `n_valid` valid samples.
+
+    Args:
+        sampler: what draws.
+        n_valid: valid samples wanted, at least 1.
+        target_class: 1..k.
+        seed: of the draws.
+        keep: samples to return.
+        space: of the compositions; what the sampler says by default.
+        progress: called with the valid samples so far.
+        watch: called with every chunk of valid index, in the order drawn.
 
     Returns:
         The tally, and the index of the first `keep` samples in the order drawn.
@@ -373,6 +384,8 @@ def count_samples(
         kept.append(index[: max(0, keep - tally.n_valid)])
         tally.add_index(index)
         tally.n_raw += cost - len(index)
+        if watch:
+            watch(index)
     return tally, np.concatenate(kept)
 
 

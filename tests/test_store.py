@@ -15,6 +15,7 @@ from elpa_env.errors import InputError
 from elpa_env.sampler import Access
 from eval.study.store import (
     Draws,
+    Request,
     RunResult,
     Store,
     distribution_from_bytes,
@@ -46,9 +47,16 @@ def result(seed=0, **files):
     return RunResult(key, record, {"model.pt": b"weights", **files})
 
 
+SEVEN = Request(1, 7)
+
+
 def some_draws(n=7):
     return Draws(
-        np.array([3, 10, 900], dtype=np.int32), np.array([1, n - 2, 1]), n + 4, np.array([10, 3], np.int32)
+        np.array([3, 10, 900], dtype=np.int32),
+        np.array([1, n - 2, 1]),
+        n + 4,
+        np.array([10, 3], np.int32),
+        np.array([0, 1, 0], np.uint8),
     )
 
 
@@ -73,11 +81,13 @@ class TestForms:
     def test_draws_come_back(self, counts, failed):
         index = np.array(sorted(counts), dtype=np.int32)
         number = np.array([counts[i] for i in index.tolist()])
-        draws = Draws(index, number, int(number.sum()) + failed, index[::-1].copy(), 2.5)
+        first = (index % 200).astype(np.uint8)
+        draws = Draws(index, number, int(number.sum()) + failed, index[::-1].copy(), first, 2.5)
         again = Draws.from_bytes(draws.to_bytes())
         np.testing.assert_array_equal(again.index, index)
         np.testing.assert_array_equal(again.counts, number)
         np.testing.assert_array_equal(again.kept, index[::-1])
+        np.testing.assert_array_equal(again.first, first)
         assert (again.n_raw, again.seconds) == (draws.n_raw, 2.5)
 
     def test_a_distribution_comes_back(self):
@@ -102,14 +112,14 @@ class TestForms:
 class TestStore:
     def test_keeps_what_it_is_given(self, tmp_path):
         store = Store(tmp_path / "s")
-        given = result(**{"draws-7.npz": some_draws().to_bytes()})
+        given = result(**{"draws-1-7.npz": some_draws().to_bytes()})
         store.add(given)
         again = Store(tmp_path / "s")
         assert again.record(given.key)["title"] == "Mine"
         assert again.read(given.key, "model.pt") == b"weights"
-        assert int(again.draws(given.key, 7).counts.sum()) == 7
-        assert again.draws(given.key, 8) is None
-        assert again.drawn(given.key) == [7]
+        assert int(again.draws(given.key, SEVEN).counts.sum()) == 7
+        assert again.draws(given.key, Request(1, 8)) is None
+        assert again.drawn(given.key) == [(1, 7)]
         assert again.record("0" * 16) is None
         assert [record["seed"] for record in again.records()] == [0]
 
@@ -118,13 +128,13 @@ class TestStore:
         for seed in (2, 0, 1):
             store.add(result(seed))
         assert [record["seed"] for record in store.records()] == [0, 1, 2]
-        more = result(0, **{"draws-7.npz": some_draws().to_bytes(), "model.pt": b"other"})
+        more = result(0, **{"draws-1-7.npz": some_draws().to_bytes(), "model.pt": b"other"})
         store.add(more)
         assert store.read(more.key, "model.pt") == b"weights"
-        assert store.draws(more.key, 7) is not None
+        assert store.draws(more.key, SEVEN) is not None
         store.add(RunResult(more.key, more.record, {"model.pt": b"again"}), replace=True)
         assert store.read(more.key, "model.pt") == b"again"
-        assert store.draws(more.key, 7) is None
+        assert store.draws(more.key, SEVEN) is None
 
     def test_a_result_of_another_run_is_refused(self, tmp_path):
         store = Store(tmp_path / "s")
@@ -208,7 +218,7 @@ class TestStore:
         (tmp_path / "s").mkdir()
         for content in ('{"format": 99}', "[]", "nonsense"):
             (tmp_path / "s" / "store.json").write_text(content)
-            with pytest.raises(InputError, match="this version reads 1"):
+            with pytest.raises(InputError, match="this version reads 2"):
                 Store(tmp_path / "s")
         assert (tmp_path / "thesis.txt").read_text() == "x"
 
@@ -262,11 +272,11 @@ JSON = st.recursive(
 def fuzz(folder, data):
     """Put something wrong into one file of a store: nobody stumbles, and no wrong run is taken for one."""
     store = Store(folder)
-    given_result = result(0, **{"draws-7.npz": some_draws().to_bytes(), "distribution.npz": b""})
-    given_result.files["distribution.npz"] = distribution_to_bytes(np.array([0.25, 0, 0.5, 0.25]))
+    given_result = result(0, **{"draws-1-7.npz": some_draws().to_bytes(), "distribution-1.npz": b""})
+    given_result.files["distribution-1.npz"] = distribution_to_bytes(np.array([0.25, 0, 0.5, 0.25]))
     store.add(given_result)
     path = store.path(given_result.key)
-    name = data.draw(st.sampled_from(["run.json", "draws-7.npz", "distribution.npz", "model.pt"]))
+    name = data.draw(st.sampled_from(["run.json", "draws-1-7.npz", "distribution-1.npz", "model.pt"]))
     whole = (path / name).read_bytes()
     if name == "run.json" and data.draw(st.booleans()):
         record = json.loads(whole)
@@ -290,9 +300,9 @@ def fuzz(folder, data):
         assert isinstance(record["access"]["kind"], str)
         assert isinstance(record["training_set"]["name"], str)
     list(store.records())
-    draws = store.draws(given_result.key, 7)
+    draws = store.draws(given_result.key, SEVEN)
     assert draws is None or int(draws.counts.sum()) == 7
-    distribution = store.distribution(given_result.key)
+    distribution = store.distribution(given_result.key, SEVEN)
     assert distribution is None or distribution.sum() == pytest.approx(1)
     assert store.read(given_result.key, "model.pt") in (None, b"weights")
 

@@ -216,20 +216,21 @@ def runs(
         table.add_column(title, no_wrap=not wide, max_width=40 if wide else None)
     records = list(store.records())
     for record in records:
+        target = record["target_class"]
         drawn = store.drawn(record["key"])
         table.add_row(
             record["key"],
             escape(record["name"]),
             escape(record["preset"] or ""),
             escape(str(record.get("space", ""))),
-            str(record["target_class"]),
+            "any" if target is None else str(target),
             str(record["seed"]),
             escape(record["training_set"]["name"]),
-            "any" if drawn is None else ", ".join(f"{n:,}" for n in drawn),
+            ", ".join(f"{c}: {'any' if n is None else format(n, ',')}" for c, n in drawn),
             f"{record['train_seconds']:.0f}",
             time.strftime("%Y-%m-%d %H:%M", time.localtime(record["finished"])),
         )
-    table.caption = f"{len(records)} runs; samples: any = the distribution itself is kept"
+    table.caption = f"{len(records)} runs; samples by class: any = the distribution itself is kept"
     common.console.print(table)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from elpa_env.files import write_text
 from elpa_env.sampler import Progress, Sampler, access_of, is_exact
 from elpa_env.training import TrainingSet
+from eval.curves import Appearances
 from eval.judge import load_judge
 from eval.provenance import hardware, versions
 from eval.scoring import count_samples
@@ -28,12 +29,11 @@ from eval.study.plan import Run, hyperparameters
 from eval.study.registry import Task, TrainedSampler
 from eval.study.scores import MAX_KEPT, Samples, draw_seed, figures, figures_name
 from eval.study.store import (
-    DISTRIBUTION,
     Draws,
+    Request,
     RunResult,
     distribution_from_bytes,
     distribution_to_bytes,
-    draws_name,
     now,
 )
 
@@ -48,7 +48,7 @@ class Job:
     Attributes:
         run: what to train.
         training_set: all that it may see.
-        n_samples: valid samples to draw, unless the model states its distribution.
+        request: what to draw, unless the model states its distribution.
         judges: who scores what is drawn.
         checkpoint: of a run that is trained and has to draw again; None trains.
         record: of that run.
@@ -57,7 +57,7 @@ class Job:
 
     run: Run
     training_set: TrainingSet
-    n_samples: int
+    request: Request
     judges: tuple[str, ...] = ()
     checkpoint: bytes | None = None
     record: dict[str, Any] | None = None
@@ -80,16 +80,17 @@ def execute(job: Job) -> RunResult:
             record, sampler = job.record, _loaded(job)
         if is_exact(sampler):
             # what is scored is what is stored, rounding included
-            files[DISTRIBUTION] = distribution_to_bytes(sampler.distribution(job.run.target_class))
-            samples = Samples(distribution=distribution_from_bytes(files[DISTRIBUTION]))
+            data = distribution_to_bytes(sampler.distribution(job.request.target_class))
+            files[job.request.distribution_name] = data
+            samples = Samples(distribution=distribution_from_bytes(data))
         else:
             draws = _draw(sampler, job, report("sampling"))
-            files[draws_name(job.n_samples)] = draws.to_bytes()
+            files[job.request.draws_name] = draws.to_bytes()
             samples = Samples(draws=draws)
         for name in job.judges:
             judge = load_judge(name, job.run.space)
-            files[figures_name(judge, job.n_samples)] = figures(
-                record, samples, judge, job.n_samples, job.training_set
+            files[figures_name(judge, job.request)] = figures(
+                record, samples, judge, job.request, job.training_set
             )
         return RunResult(job.run.key, record, files)
 
@@ -111,18 +112,21 @@ def _task(job: Job, progress: Progress) -> Task:
 def _draw(sampler: Sampler, job: Job, progress: Progress) -> Draws:
     """What the sampler draws."""
     started = time.perf_counter()
+    request = job.request
+    appearances = Appearances(job.training_set.space, request.n_samples)
     tally, kept = count_samples(
         sampler,
-        job.n_samples,
-        target_class=job.run.target_class,
-        seed=draw_seed(job.run.seed, job.run.target_class),
-        keep=min(job.n_samples, MAX_KEPT),
+        request.n_samples,
+        target_class=request.target_class,
+        seed=draw_seed(job.run.seed, request.target_class),
+        keep=min(request.n_samples, MAX_KEPT),
         space=job.training_set.space,
         progress=progress,
+        watch=appearances.see,
     )
     seconds = round(time.perf_counter() - started, 2)
     index, counts = tally.sparse()
-    return Draws(index, counts, tally.n_raw, kept.astype(np.int32), seconds)
+    return Draws(index, counts, tally.n_raw, kept.astype(np.int32), appearances.first[index], seconds)
 
 
 def _record(job: Job, sampler: Sampler, seconds: float) -> dict[str, Any]:
@@ -135,7 +139,7 @@ def _record(job: Job, sampler: Sampler, seconds: float) -> dict[str, Any]:
         "title": spec.title,
         "preset": run.preset if spec.presets else None,
         "seed": run.seed,
-        "target_class": run.target_class,
+        "target_class": run.identity["target_class"],
         "judge": run.judge,
         "space": job.training_set.space.name,
         "training_set": job.training_set.record(),

@@ -16,7 +16,7 @@ from elpa_env.sampler import Preset, check_n_samples
 from elpa_env.training import TrainingSet, load_training_set
 from eval.judge import default_judge, load_judge
 from eval.study.registry import MODELS, PRESETS, ModelSpec, load_agent, model_spec
-from eval.study.store import key_of
+from eval.study.store import Request, key_of
 
 DEFAULT_PRESET: Final = "default"
 SMALL_PRESET: Final = "small"
@@ -32,7 +32,7 @@ class Run:
         model: name in the registry, ``module:Class``, or the path of an agent.
         preset: name of the hyperparameters, for people; what counts is `identity`.
         seed: of everything random.
-        target_class: 1..k.
+        target_class: 1..k; a model that one training makes good for every class is the same run for all.
         device: torch device that trains.
         judge: of an exact solution, what it solves; "" for every other model.
         space: by which `elpa_env.load_space` finds it.
@@ -103,6 +103,11 @@ class Plan:
     def benchmark(self) -> Benchmark:
         """The space, and what is known of it."""
         return load_space(self.space)
+
+    @property
+    def request(self) -> Request:
+        """What is asked of every trained model."""
+        return Request(self.target_class, self.n_samples)
 
     @property
     def target(self) -> str:
@@ -200,7 +205,7 @@ class Plan:
             "model": model_spec(model).name,
             "config": None if chosen is None else config_record(chosen.config),
             "training_set": training_set.sha256,
-            "target_class": self.target_class,
+            "target_class": None if model_spec(model).every_class else self.target_class,
             "seed": seed,
             "device": self.device,
             "versions": {name: version(name) for name in _MATTER},

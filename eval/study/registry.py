@@ -98,6 +98,7 @@ class ModelSpec:
         reference: it is an exact solution, which knows what a judge knows.
         needs_class: it cannot be made from a training set without a row of the target class.
         search: where `elpa search` looks for better hyperparameters; empty for a model that is not searched.
+        every_class: one training of it serves all classes.
     """
 
     name: str
@@ -110,6 +111,7 @@ class ModelSpec:
     reference: bool = False
     needs_class: bool = False
     search: SearchSpace = field(default_factory=dict)
+    every_class: bool = False
 
 
 def _train_vae(task: Task) -> ConditionalVAE:
@@ -142,7 +144,17 @@ def _dqn(name: str, variant: Variant) -> ModelSpec:
 
     cost = 3 if variant.source == "offline" else 4
     where = SEARCH.get(variant.source, {})
-    return ModelSpec(name, variant.title, train, variant.presets, ".zip", _load_agent, cost, search=where)
+    return ModelSpec(
+        name,
+        variant.title,
+        train,
+        variant.presets,
+        ".zip",
+        _load_agent,
+        cost,
+        search=where,
+        every_class=variant.any_class,
+    )
 
 
 def _baseline(name: str) -> ModelSpec:
@@ -174,6 +186,7 @@ _ALL: Final = (
         lambda path, _, device: ConditionalVAE.load(path, device=device),
         cost=1,
         search=vae.SEARCH,
+        every_class=True,
     ),
     ModelSpec(
         "gan",
@@ -184,6 +197,7 @@ _ALL: Final = (
         lambda path, _, device: ConditionalWGAN.load(path, device=device),
         cost=2,
         search=wgan_gp.SEARCH,
+        every_class=True,
     ),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),

@@ -27,7 +27,7 @@ from elpa_env.training import TrainingSet
 from eval.progress import progress_bars
 from eval.study.job import POLL, Job, end_with, execute
 from eval.study.plan import Plan, Run
-from eval.study.store import DISTRIBUTION, RunResult, Store
+from eval.study.store import Request, RunResult, Store
 
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
 _WAIT: Final = 1.0
@@ -76,7 +76,7 @@ def run_plan(
         InputError: a run failed, or the cluster cannot be reached.
     """
     runs = list(plan.runs(training_sets))
-    todo = [run for run in runs if retrain or not is_complete(store, run, plan.n_samples)]
+    todo = [run for run in runs if retrain or not is_complete(store, run, plan.request)]
     if todo:
         todo.sort(key=lambda run: -run.spec.cost)
         workers = workers.at_most(len(todo))
@@ -87,10 +87,10 @@ def run_plan(
     return runs
 
 
-def is_complete(store: Store, run: Run, n_samples: int) -> bool:
-    """Whether the store has a run with its distribution, or with that many valid samples."""
-    stated = store.read(run.key, DISTRIBUTION) is not None
-    return stated or store.draws(run.key, n_samples) is not None
+def is_complete(store: Store, run: Run, request: Request) -> bool:
+    """Whether the store has a run with its distribution, or with the samples that are asked for."""
+    stated = store.read(run.key, request.distribution_name) is not None
+    return stated or store.draws(run.key, request) is not None
 
 
 @dataclass
@@ -149,7 +149,7 @@ class _Dispatch:
         lock = self.store.claim(run.key)
         if lock is None:
             return False
-        if not self.retrain and is_complete(self.store, run, self.plan.n_samples):
+        if not self.retrain and is_complete(self.store, run, self.plan.request):
             lock.release()  # another process has made it in the meantime
             return True
         try:
@@ -167,7 +167,7 @@ class _Dispatch:
         return Job(
             run,
             self.training_sets[run.seed],
-            self.plan.n_samples,
+            self.plan.request,
             (run.judge,) if run.judge else self.plan.judges,
             self.store.read(run.key, name) if name else None,
             record,

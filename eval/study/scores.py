@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from eval.figures import energy_bins, energy_histogram
 from eval.judge import Judge
 from eval.metrics import element_distribution
 from eval.scoring import Tally, first_new, score_tally
-from eval.study.store import Draws, Store
+from eval.study.store import Draws, Request, Store
 
 MAX_KEPT: Final = 1_000_000
 """Samples kept in the order drawn; of a larger number the first million."""
@@ -78,13 +78,13 @@ class Samples:
     draws: Draws | None = None
 
     def count(
-        self, record: Mapping[str, Any], n_samples: int, space: Space, *, keep: int = 0
+        self, record: Mapping[str, Any], request: Request, space: Space, *, keep: int = 0
     ) -> tuple[Tally, NDArray[np.int64]]:
         """The samples of a run: counts, and the first of them in the order drawn.
 
         Args:
             record: of the run.
-            n_samples: valid samples.
+            request: what was asked of it.
             space: of the compositions.
             keep: samples to return, at most `MAX_KEPT`.
         """
@@ -92,14 +92,14 @@ class Samples:
             tally = Tally.from_sparse(self.draws.index, self.draws.counts, self.draws.n_raw, space)
             return tally, self.draws.kept[:keep].astype(np.int64)
         assert self.distribution is not None
-        seed = draw_seed(record["seed"], record["target_class"])
+        seed = draw_seed(record["seed"], request.target_class)
         # always as many in order, on which the counts depend
         tally, kept = count_distribution(
             space,
             self.distribution,
-            n_samples,
+            request.n_samples,
             seed=seed,
-            keep=min(n_samples, MAX_KEPT),
+            keep=min(request.n_samples, MAX_KEPT),
             name=record["name"],
         )
         return tally, kept[:keep]
@@ -111,24 +111,25 @@ def draw_seed(seed: int, target_class: int) -> int:
     return torch_seed(sequence)
 
 
-def stored_samples(store: Store, record: Mapping[str, Any], n_samples: int) -> Samples:
-    """What a stored run drew in that many valid samples, or what it may draw from.
+def stored_samples(store: Store, record: Mapping[str, Any], request: Request) -> Samples:
+    """What a stored run drew, or what it may draw from.
 
     Raises:
         InputError: the run never drew so many and states no distribution.
     """
     key = record["key"]
-    distribution = store.distribution(key)
-    draws = None if distribution is not None else store.draws(key, n_samples)
+    distribution = store.distribution(key, request)
+    draws = None if distribution is not None else store.draws(key, request)
     if distribution is None and draws is None:
         raise InputError(
-            f"run {key} of {record['name']} never drew {n_samples:,} samples: run the comparison again"
+            f"run {key} of {record['name']} has no {request.n_samples:,} samples for class "
+            f"{request.target_class}: run the comparison again"
         )
     return Samples(distribution, draws)
 
 
 def score_runs(
-    store: Store, records: Sequence[Mapping[str, Any]], judge: Judge, n_samples: int
+    store: Store, records: Sequence[Mapping[str, Any]], judge: Judge, request: Request
 ) -> list[Scored]:
     """Figures of stored runs, made where they are not kept yet.
 
@@ -136,24 +137,24 @@ def score_runs(
         InputError: a run lacks what they are made from.
     """
     training_sets: dict[str, TrainingSet] = {}
-    return [_score(store, record, judge, n_samples, training_sets) for record in records]
+    return [_score(store, record, judge, request, training_sets) for record in records]
 
 
 def _score(
     store: Store,
     record: Mapping[str, Any],
     judge: Judge,
-    n_samples: int,
+    request: Request,
     training_sets: dict[str, TrainingSet],
 ) -> Scored:
-    name = figures_name(judge, n_samples)
-    content = _kept(store.read(record["key"], name), _identity(record, judge, n_samples))
+    name = figures_name(judge, request)
+    content = _kept(store.read(record["key"], name), _identity(record, judge, request))
     if content is None:
         digest = record["identity"]["training_set"]
         if digest not in training_sets:
             training_sets[digest] = store.training_set(digest)
-        samples = stored_samples(store, record, n_samples)
-        data = figures(record, samples, judge, n_samples, training_sets[digest])
+        samples = stored_samples(store, record, request)
+        data = figures(record, samples, judge, request, training_sets[digest])
         store.put(record["key"], name, data)
         content = json.loads(data)
     return Scored(
@@ -166,16 +167,16 @@ def _score(
     )
 
 
-def figures_name(judge: Judge, n_samples: int) -> str:
+def figures_name(judge: Judge, request: Request) -> str:
     """Name of the file with a run's figures under a judge."""
-    return f"score-{judge.sha256[:12]}-{n_samples}.json"
+    return f"score-{judge.sha256[:12]}-{request.target_class}-{request.n_samples}.json"
 
 
 def figures(
     record: Mapping[str, Any],
     samples: Samples,
     judge: Judge,
-    n_samples: int,
+    request: Request,
     training_set: TrainingSet,
 ) -> bytes:
     """The figures of a run under a judge, as they are kept.
@@ -184,27 +185,27 @@ def figures(
         record: of the run.
         samples: that it drew, or may draw from.
         judge: who scores.
-        n_samples: valid samples.
+        request: what was asked of the run.
         training_set: what the run was trained on, and so what counts as known.
     """
     space = judge.space
-    tally, kept = samples.count(record, n_samples, space, keep=MAX_KEPT)
+    tally, kept = samples.count(record, request, space, keep=MAX_KEPT)
     how: dict[str, Any] = {
         "judge": judge,
-        "target_class": record["target_class"],
+        "target_class": request.target_class,
         "training_set": training_set,
     }
     exact = None
     if samples.distribution is None:
         new = first_new(space, kept, training_set)
     else:
-        seed = draw_seed(record["seed"], record["target_class"])
+        seed = draw_seed(record["seed"], request.target_class)
         new = new_compounds(space, kept, samples.distribution, training_set, seed=seed)
-        exact = exact_score(samples.distribution, n_samples=n_samples, **how).as_dict()
+        exact = exact_score(samples.distribution, n_samples=request.n_samples, **how).as_dict()
     unique = np.flatnonzero(tally.counts)
     bins = energy_bins(space, judge.table_energy)
     content = {
-        **_identity(record, judge, n_samples),
+        **_identity(record, judge, request),
         "score": score_tally(tally, new=new, **how).as_dict(),
         "exact": exact,
         "elements": element_distribution(space, tally.counts).round(6).tolist(),
@@ -214,9 +215,9 @@ def figures(
     return json.dumps(content, allow_nan=False).encode()
 
 
-def _identity(record: Mapping[str, Any], judge: Judge, n_samples: int) -> dict[str, Any]:
+def _identity(record: Mapping[str, Any], judge: Judge, request: Request) -> dict[str, Any]:
     """What figures are of."""
-    return {"version": VERSION, "key": record["key"], "judge": judge.sha256, "n_samples": n_samples}
+    return {"version": VERSION, "key": record["key"], "judge": judge.sha256, **asdict(request)}
 
 
 def _kept(data: bytes | None, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,9 +5,9 @@
     results/store.json                  that this is a store, and its format
     results/runs/<name>-<key>/run.json  one run: what it depends on, what it saw, what it cost
                              /model.*   its checkpoint
-                             /distribution.npz    the distribution that it states, or
-                             /draws-<n>.npz       how often it drew each composition in n valid samples
-                             /score-*.json        figures under a judge, made from these, safe to delete
+                             /distribution-<c>.npz  the distribution that it states for class c, or
+                             /draws-<c>-<n>.npz     how often it drew each composition in n valid samples
+                             /score-*.json          figures under a judge, made from these
     results/training_sets/<hash>.npz    the rows that runs were trained on
     results/locks/<key>.lock            held while a process trains that run
 
@@ -15,6 +15,9 @@ A run is written beside its place and moved there when it is complete, so that a
 nothing that could be taken for a run. A folder counts as a run only if what stands in its ``run.json`` hashes
 to the key in its name. Nothing here deletes a run; `Store.add` replaces one only when it was trained again on
 purpose. Stores of several machines can be copied into each other.
+
+One training of a conditional model serves all classes. A run may also be there with its figures alone, as
+`eval.study.records` brings it; then it can be shown, and not judged anew.
 """
 
 from __future__ import annotations
@@ -49,11 +52,9 @@ from elpa_env.files import (
 from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the store; raised when an older one can no longer be read."""
-DISTRIBUTION: Final = "distribution.npz"
-"""Name of the file with the distribution that a run states."""
-_DERIVED: Final = re.compile("draws-|score-")
+_DERIVED: Final = re.compile("distribution-|draws-|score-")
 """Files that a run may gain later."""
 _MARK: Final = "store.json"
 _RECORD: Final = "run.json"
@@ -68,6 +69,29 @@ def key_of(identity: Mapping[str, Any]) -> str:
     return sha256(text.encode())[:_KEY_LENGTH]
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a trained model.
+
+    Attributes:
+        target_class: 1..k.
+        n_samples: valid samples.
+    """
+
+    target_class: int
+    n_samples: int
+
+    @property
+    def draws_name(self) -> str:
+        """Name of the file with what a run drew."""
+        return f"draws-{self.target_class}-{self.n_samples}.npz"
+
+    @property
+    def distribution_name(self) -> str:
+        """Name of the file with the distribution that a run states, good for any number of samples."""
+        return f"distribution-{self.target_class}.npz"
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """What a sampler drew.
@@ -77,6 +101,7 @@ class Draws:
         counts: (k,) int64 how often each was drawn.
         n_raw: candidates drawn to get them, those that are no composition included.
         kept: (m,) int32 the first samples in the order drawn.
+        first: (k,) number of the checkpoint of `eval.curves.checkpoints` by which each was first drawn.
         seconds: that it took.
     """
 
@@ -84,14 +109,16 @@ class Draws:
     counts: NDArray[np.int64]
     n_raw: int
     kept: NDArray[np.int32]
+    first: NDArray[np.uint8]
     seconds: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """The content of ``draws-<n>.npz``."""
+        """The content of ``draws-<c>-<n>.npz``."""
         return _npz(
             steps=_steps(self.index),
             counts=self.counts,
             kept=self.kept,
+            first=self.first,
             n_raw=np.int64(self.n_raw),
             seconds=np.float64(self.seconds),
         )
@@ -99,18 +126,18 @@ class Draws:
     @classmethod
     def from_bytes(cls, data: bytes) -> Draws:
         """What `to_bytes` wrote; ValueError if the content does not fit together."""
-        arrays = _arrays(data, steps=1, counts=1, kept=1, n_raw=0, seconds=0)
+        arrays = _arrays(data, steps=1, counts=1, kept=1, first=1, n_raw=0, seconds=0)
         index = np.cumsum(arrays["steps"], dtype=np.int32)
         counts = arrays["counts"].astype(np.int64)
-        if counts.shape != index.shape or (counts < 1).any():
+        first = arrays["first"].astype(np.uint8)
+        if not counts.shape == index.shape == first.shape or (counts < 1).any():
             raise ValueError("counts do not fit the compositions")
-        return cls(
-            index, counts, int(arrays["n_raw"]), arrays["kept"].astype(np.int32), float(arrays["seconds"])
-        )
+        kept = arrays["kept"].astype(np.int32)
+        return cls(index, counts, int(arrays["n_raw"]), kept, first, float(arrays["seconds"]))
 
 
 def distribution_to_bytes(distribution: NDArray[np.float64]) -> bytes:
-    """The content of ``distribution.npz``: single precision, a third of a percent of a percent off at most.
+    """The content of ``distribution-<c>.npz``: in single precision.
 
     Args:
         distribution: (n_table,) probability of every entry of the composition table.
@@ -245,28 +272,31 @@ class Store:
             return None
         return data if record["files"].get(name, sha256(data)) == sha256(data) else None
 
-    def draws(self, key: str, n_samples: int) -> Draws | None:
-        """What a run drew in that many valid samples; None if it was never asked for so many."""
-        data = self.read(key, draws_name(n_samples))
+    def draws(self, key: str, request: Request) -> Draws | None:
+        """What a run drew; None if that was never asked of it."""
+        data = self.read(key, request.draws_name)
         if data is None:
             return None
         try:
             draws = Draws.from_bytes(data)
         except ValueError:
             return None
-        return draws if int(draws.counts.sum()) == n_samples else None
+        return draws if int(draws.counts.sum()) == request.n_samples else None
 
-    def drawn(self, key: str) -> list[int] | None:
-        """Numbers of valid samples that a run has drawn; None if it states its distribution, good for any."""
+    def drawn(self, key: str) -> list[tuple[int, int | None]]:
+        """Class and number of valid samples of all that a run has drawn.
+
+        The number is None where it states a distribution, which is good for any.
+        """
         path = self.path(key)
-        if path is None or (path / DISTRIBUTION).exists():
-            return None
-        numbers = (re.fullmatch(r"draws-(\d+)\.npz", file.name) for file in path.iterdir())
-        return sorted(int(match.group(1)) for match in numbers if match)
+        names = "" if path is None else "\n".join(sorted(file.name for file in path.iterdir()))
+        stated = re.findall(r"^distribution-(\d+)\.npz$", names, re.MULTILINE)
+        drawn = re.findall(r"^draws-(\d+)-(\d+)\.npz$", names, re.MULTILINE)
+        return [*((int(c), None) for c in stated), *sorted((int(c), int(n)) for c, n in drawn)]
 
-    def distribution(self, key: str) -> NDArray[np.float64] | None:
+    def distribution(self, key: str, request: Request) -> NDArray[np.float64] | None:
         """(n_table,) distribution that a run states; None if it states none."""
-        data = self.read(key, DISTRIBUTION)
+        data = self.read(key, request.distribution_name)
         if data is None:
             return None
         try:
@@ -295,7 +325,8 @@ class Store:
         self.create()
         fixed = {name: sha256(data) for name, data in result.files.items() if not _DERIVED.match(name)}
         record = {**result.record, "files": fixed}
-        name = f"{_plain(record['name'])}-class{record['target_class']}-seed{record['seed']}"
+        target = record["target_class"]
+        name = f"{_plain(record['name'])}-class{'any' if target is None else target}-seed{record['seed']}"
         if present is not None:
             name += f"-{uuid.uuid4().hex[:8]}"  # beside the earlier one, which is there until this one is
         with atomic_folder(self.folder / "runs" / f"{name}-{result.key}") as temporary:
@@ -380,18 +411,13 @@ def _record_of(path: Path) -> dict[str, Any] | None:
     return record if match and _is_record(record, match.group(1)) else None
 
 
-def draws_name(n_samples: int) -> str:
-    """Name of the file with what a run drew in so many valid samples."""
-    return f"draws-{n_samples}.npz"
-
-
 _FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "key": str,
     "identity": dict,
     "name": str,
     "title": str,
     "seed": int,
-    "target_class": int,
+    "target_class": (int, type(None)),
     "judge": str,
     "training_set": dict,
     "versions": dict,

@@ -164,7 +164,7 @@ def view(part: Part, store: Store) -> View:
                 f"solve them again with --judge {judge.name}"
             )
         group: dict[str, list[Scored]] = {}
-        for scored in score_runs(store, shown, judge, part.plan.n_samples):
+        for scored in score_runs(store, shown, judge, part.plan.request):
             group.setdefault(scored.name, []).append(scored)
         groups[judge.name] = group
     return View(part.plan, training_set, judges, groups)

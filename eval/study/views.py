@@ -56,8 +56,8 @@ def write_samples(view: View, store: Store) -> None:
     judge, plan = view.judges[0], view.plan
     for name, group in view.first.items():
         for run in group:
-            samples = stored_samples(store, run.record, plan.n_samples)
-            _, kept = samples.count(run.record, plan.n_samples, judge.space, keep=MAX_KEPT)
+            samples = stored_samples(store, run.record, plan.request)
+            _, kept = samples.count(run.record, plan.request, judge.space, keep=MAX_KEPT)
             training_set = store.training_set(run.record["identity"]["training_set"])
             table = sample_table(kept, judge=judge, training_set=training_set)
             file = samples_file(name, run.record["seed"], plan.seeds)
