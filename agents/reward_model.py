@@ -59,12 +59,12 @@ class RewardModelConfig:
     """
 
     members: int = 5
-    embedding: int = 24
-    hidden: int = 128
-    n_updates: int = 1_500
-    batch_size: int = 256
-    learning_rate: float = 2e-2
-    weight_decay: float = 0.05
+    embedding: int = 12
+    hidden: int = 96
+    n_updates: int = 2_200
+    batch_size: int = 512
+    learning_rate: float = 1.41e-2
+    weight_decay: float = 0.0688
     sharpness: float = 0.7
 
     def __post_init__(self) -> None:

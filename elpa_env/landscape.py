@@ -295,13 +295,25 @@ def _above_edge(energy: NDArray[np.float64], levels: NDArray[np.int16]) -> NDArr
 
 def held_out_error(training_set: TrainingSet, held_out: int, rng: np.random.Generator) -> float:
     """Mean absolute error, eV/atom, on `held_out` random rows of a fit to the other rows."""
+    energy, predicted = held_out_predictions(training_set, held_out, rng)
+    return float(np.abs(predicted - energy).mean())
+
+
+def held_out_predictions(
+    training_set: TrainingSet, held_out: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(held_out,) energies of random rows, eV/atom, and what a fit to the other rows makes of them.
+
+    Raises:
+        InputError: there are not so many rows.
+    """
     if not 0 < held_out < len(training_set):
         raise InputError(f"held_out must be 1..{len(training_set) - 1}, got {held_out}")
     order = rng.permutation(len(training_set))
     test, train = order[:held_out], order[held_out:]
     weights, offset = _fit(training_set.index[train], training_set.energy[train])
     kernel = _row_kernel(training_set.index[test], training_set.index[train])
-    return float(np.abs(kernel @ weights + offset - training_set.energy[test]).mean())
+    return training_set.energy[test], kernel @ weights + offset
 
 
 def _fit(index: NDArray[np.int64], energy: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -117,7 +117,7 @@ def energy_histogram(energy: NDArray[np.floating], bins: NDArray[np.float64]) ->
 
 
 @contextmanager
-def _picture(path: Path, size: tuple[float, float], *, title: str, caption: str) -> Iterator[Figure]:
+def picture(path: Path, size: tuple[float, float], *, title: str, caption: str) -> Iterator[Figure]:
     """A figure to draw in, which is then written to `path`; title above, caption in small print below."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes
@@ -138,7 +138,7 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A name that a legend can hold; the middle of a longer one is left out."""
     name = _plain(name)
     if not name.strip("_") or name.startswith("_"):
@@ -153,7 +153,7 @@ def _wrapped(text: str, width: float) -> str:
     return "\n".join(line for part in lines for line in part)
 
 
-def _line_styles(n: int) -> list[dict[str, Any]]:
+def line_styles(n: int) -> list[dict[str, Any]]:
     """Colours and dashes that tell `n` lines apart: ten colours, then the same with other dashes."""
     return [{"color": f"C{i % 10}", "linestyle": _DASHES[i // 10 % len(_DASHES)]} for i in range(n)]
 
@@ -192,16 +192,16 @@ def draw_energies(
     title = f"Unique compositions generated for {targets.title(target_class)}"
     quantity = "formation energy" if space == ELPASOLITE_SPACE else targets.quantity.replace("_", " ")
     unit = f" / ({targets.unit})" if targets.unit else ""
-    with _picture(path, (11, 5.5), title=title, caption=caption) as figure:
+    with picture(path, (11, 5.5), title=title, caption=caption) as figure:
         whole, close = figure.subplots(1, 2, width_ratios=(5, 4))
         for panel in (whole, close):
             panel.axvspan(*shaded, color="0.94", label=targets.title(target_class))
             panel.stairs(training, bins, fill=True, color="0.75", label="training set")
-            for (name, histogram), style in zip(models.items(), _line_styles(len(models)), strict=True):
-                panel.stairs(histogram, bins, linewidth=1.4, label=_short(name), **style)
+            for (name, histogram), style in zip(models.items(), line_styles(len(models)), strict=True):
+                panel.stairs(histogram, bins, linewidth=1.4, label=short(name), **style)
             panel.set_xlabel(quantity + unit)
             panel.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
-            panel.yaxis.set_major_formatter(FuncFormatter(_thousands))
+            panel.yaxis.set_major_formatter(FuncFormatter(thousands))
         step = f"{bins[1] - bins[0]:.2g} {targets.unit}".strip()
         whole.set_ylabel(f"different compositions in {step}")
         whole.set_xlim(first - (bins[1] - bins[0]), last + (bins[1] - bins[0]))
@@ -233,6 +233,7 @@ def draw_elements(
     space: Space,
     target_class: int,
     caption: str,
+    title: str = "",
 ) -> None:
     """Fig. 6: elements per site as heat maps in the shape of the periodic table.
 
@@ -242,6 +243,7 @@ def draw_elements(
         space: of the compositions.
         target_class: 1..k.
         caption: small print.
+        title: heading; names the class by default.
     """
     rows, height, width = len(distributions), space.n_rows + 1, space.n_columns + 1
     n_sites = space.n_sites
@@ -251,15 +253,15 @@ def draw_elements(
     mosaic[y, x] = shares = np.concatenate([np.asarray(p) for p in distributions.values()])
     shown = max(1, n_sites - 1)  # one site often holds few elements, which would outshine the others
     vmax = max(float(np.nanquantile(p[:shown], 0.99)) for p in distributions.values())
-    title = f"Elements on the sites, {space.targets.title(target_class)}"
-    with _picture(path, (11, 0.6 + 1.7 * rows), title=title, caption=caption) as figure:
+    title = title or f"Elements on the sites, {space.targets.title(target_class)}"
+    with picture(path, (11, 0.6 + 1.7 * rows), title=title, caption=caption) as figure:
         # one panel for all: a panel a heat map and a text an element take ten times as long
         panel = figure.subplots()
         image = panel.imshow(mosaic, vmin=0, vmax=vmax, cmap="viridis", aspect="auto")
         bright = shares > 0.6 * vmax
         for chosen, colour in ((bright, "black"), (~bright, "white")):
             _write_symbols(panel, space, np.nonzero(chosen)[1], x[chosen], y[chosen], colour)
-        names = ["\n".join(textwrap.wrap(_short(name), 18)) for name in distributions]
+        names = ["\n".join(textwrap.wrap(short(name), 18)) for name in distributions]
         panel.set_yticks(
             np.arange(rows) * height + (space.n_rows - 1) / 2, names, rotation=90, va="center", fontsize=9
         )
@@ -327,15 +329,15 @@ def draw_frontier(
         caption: small print.
     """
     x, y = METRICS["coverage"], METRICS["precision"]
-    with _picture(path, (7.5, 5.5), title=title, caption=caption) as figure:
+    with picture(path, (7.5, 5.5), title=title, caption=caption) as figure:
         panel = figure.subplots()
         labelled: list[NDArray[np.float64]] = []
-        styles = [{**style, "marker": "o"} for style in _line_styles(len(curves))]
+        styles = [{**style, "marker": "o"} for style in line_styles(len(curves))]
         grey = {"color": "0.55", "marker": "."}
         styles += [{**grey, "linestyle": _DASHES[1 + i % 3]} for i in range(len(references))]
         for (name, points), style in zip([*curves.items(), *references.items()], styles, strict=True):
             line = [(beta, c * x.factor, p * y.factor) for beta, c, p in points]
-            panel.plot([c for _, c, _ in line], [p for *_, p in line], label=_short(name), **style)
+            panel.plot([c for _, c, _ in line], [p for *_, p in line], label=short(name), **style)
             for beta, *at in line:
                 place = np.array([at[0] / (x.factor * ceiling), at[1] / y.factor])
                 if all(np.abs(place - other).max() > _APART for other in labelled):
@@ -382,7 +384,7 @@ def draw_search(path: Path, searches: Mapping[str, SearchPoints], *, title: str)
     columns = min(3, len(searches))
     rows = -(-len(searches) // columns)
     size = (7.5, 5.5) if len(searches) == 1 else (4.5 * columns, 3.8 * rows)
-    with _picture(path, size, title=title, caption=caption) as figure:
+    with picture(path, size, title=title, caption=caption) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in panels[len(searches) :]:
             panel.set_visible(False)
@@ -392,7 +394,7 @@ def draw_search(path: Path, searches: Mapping[str, SearchPoints], *, title: str)
             panel.plot(*zip(*best, strict=True), "o", color="C0", label="on the front")
             ring: dict[str, Any] = {"s": 160, "facecolors": "none", "edgecolors": "C3", "linewidths": 2}
             panel.scatter(*search.points[search.pick], label="pick", **ring)
-            panel.set_title(_short(name))
+            panel.set_title(short(name))
             panel.set_xlabel(search.x_title)
             panel.set_ylabel(search.y_title)
             panel.yaxis.set_major_formatter(FuncFormatter(_general))
@@ -451,11 +453,11 @@ def draw_models(
         for name, p in models.items()
         if np.isfinite(p.coverage) and np.isfinite(p.precision)
     }
-    missing = [_short(name) for name in models if name not in known]
+    missing = [short(name) for name in models if name not in known]
     if missing:
         caption += f"\nwithout figures: {', '.join(missing)}"
     reported = {name: (c * x.factor, p * y.factor) for name, (c, p) in paper.items()}
-    with _picture(path, (10, 6.5), title=title, caption=caption) as figure:
+    with picture(path, (10, 6.5), title=title, caption=caption) as figure:
         panel = figure.subplots()
         points = _scatter_models(panel, [*known.values()])
         if reported:
@@ -495,7 +497,7 @@ def _scatter_models(panel: Axes, models: Sequence[ModelPoint]) -> PathCollection
                 plotnonfinite=True,
                 **edge,
             )
-            panel.scatter([], [], marker=shape, color="0.9", label=f"sees: {_short(sees)}", **edge)
+            panel.scatter([], [], marker=shape, color="0.9", label=f"sees: {short(sees)}", **edge)
     return points
 
 
@@ -504,7 +506,7 @@ def _name_points(
 ) -> None:
     """Write names beside points, with a line to those further off; the legend goes where there is room."""
     texts = [
-        panel.annotate(_short(name), at, (0, 0), textcoords="offset points", fontsize=7.5, zorder=4)
+        panel.annotate(short(name), at, (0, 0), textcoords="offset points", fontsize=7.5, zorder=4)
         for name, at in places.items()
     ]
     for text in texts:
@@ -558,6 +560,7 @@ def draw_sizes(
     *,
     ceiling: float,
     caption: str,
+    apart: Mapping[str, Mapping[str, Sequence[tuple[int, float, float]]]] | None = None,
     title: str = "Training sets of growing size",
 ) -> None:
     """Fig. 8: metrics against the number of training rows, mean and standard deviation.
@@ -569,21 +572,26 @@ def draw_sizes(
         titles: of the metrics, a panel each, by the keys of `eval.metrics.METRICS`.
         ceiling: best expected coverage of independent samples.
         caption: small print.
+        apart: title, then by metric the (rows, mean, standard deviation) of what is no subset: crosses.
         title: heading.
     """
-    with _picture(path, (4 * len(titles), 4.0), title=title, caption=caption) as figure:
+    with picture(path, (4 * len(titles), 4.0), title=title, caption=caption) as figure:
         panels = figure.subplots(1, len(titles), squeeze=False)[0]
         for panel, (key, heading) in zip(panels, titles.items(), strict=True):
             factor = METRICS[key].factor
-            for (name, metrics), style in zip(curves.items(), _line_styles(len(curves)), strict=True):
+            for (name, metrics), style in zip(curves.items(), line_styles(len(curves)), strict=True):
                 mean, deviation = factor * np.array(metrics[key]).T
-                panel.plot(sizes, mean, marker="o", label=_short(name), **style)
+                panel.plot(sizes, mean, marker="o", label=short(name), **style)
                 panel.fill_between(sizes, mean - deviation, mean + deviation, alpha=0.2, color=style["color"])
+                for rows, centre, width in (apart or {}).get(name, {}).get(key, ()):
+                    panel.errorbar(
+                        rows, factor * centre, factor * width, marker="x", markersize=8, color=style["color"]
+                    )
             if key == "coverage":
                 panel.axhline(factor * ceiling, color="black", linewidth=0.8, label="ceiling")
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(FixedLocator([*sizes]))
-            panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+            panel.xaxis.set_major_formatter(FuncFormatter(thousands))
             panel.xaxis.set_minor_formatter(NullFormatter())
             panel.tick_params(axis="x", labelrotation=30)
             panel.set_xlabel("training rows")
@@ -595,5 +603,6 @@ def _general(value: float, _: int) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _thousands(value: float, _: int) -> str:
+def thousands(value: float, _: int) -> str:
+    """A number on an axis, thousands parted by commas."""
     return f"{value:,.0f}"

@@ -606,6 +606,25 @@ def search_record(study: optuna.Study) -> dict[str, Any]:
     }
 
 
+def trial_rows(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table of all complete trials of a `search_record`, the best rows first."""
+    names = [*record["objectives"], *(name for name in _FURTHER if name not in record["objectives"])]
+    trials = [trial for trial in record["trials"] if trial["state"] == "complete"]
+    names = [name for name in names if all(name in trial for trial in trials)]
+    columns = ["trial", *(_TITLES[name] for name in names), *record["ranges"]]
+    marks = {number: "+" for number in record["front"]} | {record["pick"]: "*"}
+    trials.sort(key=lambda trial: (trial["number"] != record["pick"], trial[names[0]]))
+    rows = [
+        [
+            f"{trial['number']} {marks.get(trial['number'], '')}".strip(),
+            *(show_figure(name, trial[name]) for name in names),
+            *(_setting(trial["config"], name) for name in record["ranges"]),
+        ]
+        for trial in trials
+    ]
+    return columns, rows
+
+
 def search_points(record: Mapping[str, Any]) -> SearchPoints:
     """What a picture shows of a `search_record`: the first two objectives."""
     x, y = (*record["objectives"], "mae")[:2]

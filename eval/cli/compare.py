@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +24,7 @@ from eval.cli.common import (
     Jobs,
     Judges,
     NSamples,
+    Overwrite,
     Preset,
     Reference,
     Retrain,
@@ -34,17 +34,6 @@ from eval.cli.common import (
     TargetClass,
     Trust,
 )
-
-
-class Reproducible(StrEnum):
-    """A table or figure of the paper, or our agent against its best models."""
-
-    TABLE1 = "table1"
-    TABLE2 = "table2"
-    AGENT1 = "agent1"
-    AGENT5 = "agent5"
-    OFFLINE1 = "offline1"
-    FIGURE8 = "figure8"
 
 
 def compare(
@@ -123,48 +112,70 @@ def compare(
     workers = common.workers(jobs, cluster)
     store = _store(out)
     common.say(f"training set: {training_set.name} ({len(training_set):,} rows)")
-    _study(COMPARE, [plan], store, workers, retrain, out, samples=True)
+    _study({COMPARE: [plan]}, store, workers, retrain, out, samples=True)
 
 
 def reproduce(
     name: Annotated[
-        Reproducible,
+        str,
         typer.Argument(
-            help="A table of the paper; figure8: the influence of the training set's size; agent1, agent5: "
-            "the model-based agent against the best of the paper's models in class 1 and 5; offline1: the "
-            "soft DQN that sees the data alone against the paper's DQN."
+            help="table1, table2, tableS2, tableS3; figure1, figure2, figure4 to figure8, figureS3; "
+            "section33: what a discovery costs; figureS4, tableS5 to tableS7: the searches of "
+            "hyperparameters; agent1, agent5: our agent against the best of the paper's models; offline1: "
+            "the soft DQN that sees the data alone against the paper's DQN; all of them: all."
         ),
     ],
     data: Data = "dft",
-    seeds: Annotated[int, typer.Option(help="Seeds; 0 = the number that the targets name.")] = 0,
-    n_samples: Annotated[int, typer.Option(help="Valid samples; 0 = the number that the targets name.")] = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Seeds; 0 = what each table or figure names: 5, 3, or 1. The paper has 50. Beside the "
+            "paper's models our agent gets at most 10; with all, training sets of growing size keep 3."
+        ),
+    ] = 0,
+    n_samples: Annotated[
+        int, typer.Option(help="Valid samples; 0 = the number that each table or figure names.")
+    ] = 0,
     judges: Judges = None,
     device: Device = "cpu",
     jobs: Jobs = 0,
     cluster: Cluster = "",
     retrain: Retrain = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for runs and results.")] = None,
+    stored: Annotated[
+        bool,
+        typer.Option(
+            "--stored", help="Show what the folder holds, whichever version made it; nothing is trained."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for runs and results; one serves all names.")] = Path(
+        "results-paper"
+    ),
 ) -> None:
-    """Hold a table of the paper against training runs: target, measured, verdict.
+    """Make a table or figure of the paper from training runs: measured beside reported, with a verdict.
 
-    figure8 has no targets: it shows the figures at every size.
+    Runs that the folder holds are used again, whichever table they were made for. Everything that was made
+    is also put together in reproduction.md.
     """
-    from eval.study.present import SIZES
-    from eval.study.reproduce import make_plan
-    from eval.study.sizes import plans
+    from eval.study.reproduce import ALL, RECIPES, names_of, plans_of
 
+    if name not in (*RECIPES, ALL):
+        raise InputError(f"nothing is called {name!r}: choose from {', '.join(RECIPES)}, or {ALL}")
     common.at_least("--seeds", seeds, 0)
     common.at_least("--n-samples", n_samples, 0)
-    plan = make_plan(
-        name.value, data=data, n_seeds=seeds, n_samples=n_samples, device=device, judges=_judges(judges)
-    )
-    training_set = plan.check()
+    if stored and retrain:
+        raise InputError("--stored trains nothing and --retrain does: leave one out")
+    chosen = _judges(judges)
+    plans = {}
+    for one in names_of(name):
+        grows = name == ALL and RECIPES[one].grows
+        how: dict[str, Any] = {"n_seeds": 0 if grows else seeds, "n_samples": n_samples}
+        plans[one] = plans_of(one, data=data, device=device, judges=chosen, **how)
+    checked = [plan.check() for group in plans.values() for plan in group if plan.models]
+    training_set = checked[0] if checked else common.training_set(data, augment=True)
     workers = common.workers(jobs, cluster)
-    out = out or Path(f"results-{name.value}")
     store = _store(out)
     common.say(f"training set: {training_set.name} ({len(training_set):,} rows)")
-    all_plans = plans(plan, training_set) if name.value == SIZES else [plan]
-    _study(name.value, all_plans, store, workers, retrain, out)
+    _study(plans, store, workers, retrain, out, stored=stored)
 
 
 def show(
@@ -194,11 +205,36 @@ def show(
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder that `elpa compare` or `elpa reproduce` filled.")],
+    export: Annotated[
+        Path | None,
+        typer.Option(help="File to write: records of the runs with their figures, without samples."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Export the runs of this model alone; repeat for more."),
+    ] = None,
+    bring: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="File of records whose runs the folder gains; repeat for more."),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """List the runs that a folder holds."""
+    """List the runs that a folder holds, write their records into a file, or read such files."""
+    from eval.study.records import export_records, import_records
     from eval.study.store import Store
 
+    if bring:
+        store = _store(folder)
+        for path in bring:
+            common.say(f"{path}: {import_records(path, store)} runs")
     store = Store.existing(folder)
+    if export:
+        target = check_target(export, overwrite=overwrite, kind="file")
+        number = export_records(store, target, models=models or ())
+        common.say(f"records of {number} runs: {export}")
+        return
+    if models:
+        raise InputError("--model goes with --export")
     table = Table(box=SIMPLE_HEAD, caption_justify="left")
     for title in (
         "run",
@@ -261,19 +297,38 @@ def _store(out: Path) -> Any:
 
 
 def _study(
-    name: str, plans: list[Any], store: Any, workers: Any, retrain: bool, out: Path, *, samples: bool = False
+    plans: Mapping[str, Sequence[Any]],
+    store: Any,
+    workers: Any,
+    retrain: bool,
+    out: Path,
+    *,
+    samples: bool = False,
+    stored: bool = False,
 ) -> None:
-    """Make what the plans lack, and show it."""
+    """Make what the plans of each recipe lack, and show it."""
     from eval.study.present import present
-    from eval.study.study import Study, make_part, view
+    from eval.study.study import Study, make_part, stored_part, view
     from eval.study.views import write_samples
 
-    how: dict[str, Any] = {"console": common.console, "retrain": retrain}
+    parts = []
+    made: set[str] = set()
     try:
-        study = Study(name, tuple(make_part(plan, store, workers, **how) for plan in plans))
+        for recipe, group in plans.items():
+            for plan in group:
+                if stored:
+                    part = stored_part(plan, store, recipe=recipe)
+                else:
+                    how: dict[str, Any] = {"console": common.console, "retrain": retrain, "made": made}
+                    part = make_part(plan, store, workers, recipe=recipe, **how)
+                if part is not None:
+                    parts.append(part)
     except KeyboardInterrupt:
         common.warn("what is finished is kept: the same command goes on from there")
         raise
+    if not parts:
+        raise InputError(f"{out} holds no run of {', '.join(plans)}: leave out --stored")
+    study = Study(tuple(parts))
     study.save(store)
     if samples:
         for part in study.parts:

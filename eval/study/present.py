@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from collections.abc import Iterator
+from itertools import groupby
 
-from eval.study.reproduce import SPECS, verdicts
-from eval.study.sizes import write_sizes
+from rich.console import Group, RenderableType
+
+from eval.study import reproduce
 from eval.study.store import Store
-from eval.study.study import Study, view
+from eval.study.study import COMPARE, Study, view
 from eval.study.tables import comparison
 from eval.study.views import write_view
 
-SIZES: str = "figure8"
-"""The study of training sets of growing size."""
-
 
 def present(study: Study, store: Store, *, width: int) -> RenderableType:
-    """Write files and pictures of a study into the store's folder, and return its table.
+    """Write files and pictures of a study into the store's folder, and return its tables.
 
     Args:
         study: what is shown.
@@ -26,10 +25,16 @@ def present(study: Study, store: Store, *, width: int) -> RenderableType:
     Raises:
         InputError: a run is missing.
     """
-    views = [view(part, store) for part in study.parts]
-    if study.name == SIZES:
-        return write_sizes(views, store.folder)
-    write_view(views[0], store.folder)
-    if study.name in SPECS:
-        return verdicts(study.name, views[0], store.folder)
-    return comparison(views[0], width=width)
+    return Group(*_parts(study, store, width))
+
+
+def _parts(study: Study, store: Store, width: int) -> Iterator[RenderableType]:
+    for recipe, parts in groupby(study.parts, lambda part: part.recipe):
+        views = [view(part, store) for part in parts]
+        if recipe == COMPARE:
+            write_view(views[0], store.folder)
+            yield comparison(views[0], width=width)
+        else:
+            yield reproduce.show(recipe, views, store, width=width)
+    if study.parts[0].recipe != COMPARE:
+        reproduce.write_report(study, store)

@@ -59,6 +59,7 @@ def run_plan(
     *,
     console: Console,
     retrain: bool = False,
+    made: set[str] | None = None,
 ) -> list[Run]:
     """Make every run of a plan that the store lacks, and return all of them in the plan's order.
 
@@ -71,19 +72,24 @@ def run_plan(
         workers: who trains.
         console: for progress.
         retrain: train again what is there.
+        made: keys of runs that are not to be trained again all the same, since they were just now, for
+            another plan; gains those of this one.
 
     Raises:
         InputError: a run failed, or the cluster cannot be reached.
     """
     runs = list(plan.runs(training_sets))
-    todo = [run for run in runs if retrain or not is_complete(store, run, plan.request)]
+    again = {run.key for run in runs} - (made or set()) if retrain else set()
+    todo = [run for run in runs if run.key in again or not is_complete(store, run, plan.request)]
     if todo:
         todo.sort(key=lambda run: -run.spec.cost)
         workers = workers.at_most(len(todo))
         with _progress(console, todo, workers) as show, _executor(workers) as (executor, slots):
             for training_set in training_sets.values():
                 store.put_training_set(training_set)
-            _Dispatch(plan, training_sets, store, executor, slots, show, retrain).make(todo)
+            _Dispatch(plan, training_sets, store, executor, slots, show, again).make(todo)
+    if made is not None:
+        made |= {run.key for run in runs}
     return runs
 
 
@@ -118,7 +124,7 @@ class _Dispatch:
     executor: Executor
     slots: int
     show: _Show
-    retrain: bool
+    again: set[str]
     at_work: dict[Future[RunResult], filelock.BaseFileLock] = field(default_factory=dict)
 
     def make(self, todo: Sequence[Run]) -> None:
@@ -149,7 +155,7 @@ class _Dispatch:
         lock = self.store.claim(run.key)
         if lock is None:
             return False
-        if not self.retrain and is_complete(self.store, run, self.plan.request):
+        if run.key not in self.again and is_complete(self.store, run, self.plan.request):
             lock.release()  # another process has made it in the meantime
             return True
         try:
@@ -162,7 +168,7 @@ class _Dispatch:
 
     def _job(self, run: Run) -> Job:
         """What a worker is to do; with the checkpoint of a run that is trained and has to draw again."""
-        record = None if self.retrain else self.store.record(run.key)
+        record = None if run.key in self.again else self.store.record(run.key)
         name = record["checkpoint"] if record else None
         return Job(
             run,
@@ -181,7 +187,7 @@ class _Dispatch:
             lock = self.at_work[future]
             try:
                 result = future.result()
-                self.store.add(result, replace=self.retrain)
+                self.store.add(result, replace=result.key in self.again)
             finally:
                 del self.at_work[future]
                 lock.release()

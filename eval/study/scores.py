@@ -6,6 +6,7 @@ seconds that it takes to make them again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from elpa_env.files import parse_json
 from elpa_env.seeds import torch_seed
 from elpa_env.space import Space
 from elpa_env.training import TrainingSet
+from eval.curves import Curve, drawn_curve, expected_curve
 from eval.exact import count_distribution, exact_score, new_compounds
 from eval.figures import energy_bins, energy_histogram
 from eval.judge import Judge
@@ -165,6 +167,32 @@ def _score(
         np.array(content["bins"], dtype=np.float64),
         np.array(content["energies"], dtype=np.int64),
     )
+
+
+def stored_curve(
+    store: Store, record: Mapping[str, Any], judge: Judge, request: Request, training_set: TrainingSet
+) -> Curve:
+    """Generation curve of a stored run under a judge, made where it is not kept yet.
+
+    Raises:
+        InputError: the run lacks what it is made from.
+    """
+    name = f"curve-{judge.sha256[:12]}-{request.target_class}-{request.n_samples}.json"
+    identity = _identity(record, judge, request)
+    data = store.read(record["key"], name)
+    with contextlib.suppress(InputError):
+        content = parse_json(data, name) if data is not None else None
+        if isinstance(content, dict) and content.get("identity") == identity:
+            return Curve.from_dict(content)
+    samples = stored_samples(store, record, request)
+    how: dict[str, Any] = {"judge": judge, "training_set": training_set}
+    if samples.draws is not None:
+        curve = drawn_curve(samples.draws.index, samples.draws.first, request.n_samples, **how)
+    else:
+        assert samples.distribution is not None
+        curve = expected_curve(samples.distribution, request.n_samples, **how)
+    store.put(record["key"], name, json.dumps({"identity": identity, **curve.as_dict()}).encode())
+    return curve
 
 
 def figures_name(judge: Judge, request: Request) -> str:

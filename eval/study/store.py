@@ -8,6 +8,7 @@
                              /distribution-<c>.npz  the distribution that it states for class c, or
                              /draws-<c>-<n>.npz     how often it drew each composition in n valid samples
                              /score-*.json          figures under a judge, made from these
+                             /curve-*.json          generation curves under a judge, made from these
     results/training_sets/<hash>.npz    the rows that runs were trained on
     results/locks/<key>.lock            held while a process trains that run
 
@@ -54,7 +55,7 @@ from elpa_env.training import TrainingSet
 
 FORMAT: Final = 2
 """Of the store; raised when an older one can no longer be read."""
-_DERIVED: Final = re.compile("distribution-|draws-|score-")
+_DERIVED: Final = re.compile("distribution-|draws-|score-|curve-")
 """Files that a run may gain later."""
 _MARK: Final = "store.json"
 _RECORD: Final = "run.json"

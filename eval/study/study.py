@@ -24,8 +24,8 @@ from eval.study.scores import Scored, score_runs
 from eval.study.store import Store
 
 COMPARE: Final = "compare"
-"""Name of a study that a comparison made; others bear the name of what they reproduce."""
-SCHEMA_VERSION: Final = 1
+"""Recipe of what a comparison made; others bear the name of what they reproduce."""
+SCHEMA_VERSION: Final = 2
 """Of ``study.json``."""
 _FILE: Final = "study.json"
 
@@ -35,14 +35,16 @@ class Part:
     """Runs of one plan.
 
     Attributes:
-        plan: what was run.
+        plan: what was run; without models where only the training set is shown.
         keys: of its runs, in the plan's order.
         training_set: hash of the rows that the first seed was trained on.
+        recipe: "compare", or the table or figure that it belongs to.
     """
 
     plan: Plan
     keys: tuple[str, ...]
     training_set: str
+    recipe: str = COMPARE
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,15 @@ class Study:
     """What a command made, and what `elpa show` shows again.
 
     Attributes:
-        name: "compare", or the table or figure that it reproduces.
         parts: one plan or several.
     """
 
-    name: str
     parts: tuple[Part, ...]
 
     def save(self, store: Store) -> None:
         """Make this the study that the store's folder shows."""
         content = {
             "schema_version": SCHEMA_VERSION,
-            "name": self.name,
             "parts": [asdict(p) for p in self.parts],
         }
         write_text(store.folder / _FILE, json.dumps(content, indent=1) + "\n")
@@ -77,12 +76,17 @@ class Study:
         try:
             content = read_json(path)
             parts = tuple(
-                Part(_plan(part["plan"]), tuple(map(str, part["keys"])), str(part["training_set"]))
+                Part(
+                    _plan(part["plan"]),
+                    tuple(map(str, part["keys"])),
+                    str(part["training_set"]),
+                    str(part["recipe"]),
+                )
                 for part in content["parts"]
             )
             if content["schema_version"] != SCHEMA_VERSION or not parts:
                 raise InputError(f"{path} is of another version: run the comparison again")
-            return cls(str(content["name"]), parts)
+            return cls(parts)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is missing or damaged: run the comparison again") from error
 
@@ -98,11 +102,48 @@ def _plan(content: Mapping[str, Any]) -> Plan:
     return Plan(**{**content, **lists})
 
 
-def make_part(plan: Plan, store: Store, workers: Workers, *, console: Console, retrain: bool = False) -> Part:
-    """Make what a plan lacks in a store."""
+def make_part(
+    plan: Plan,
+    store: Store,
+    workers: Workers,
+    *,
+    console: Console,
+    retrain: bool = False,
+    made: set[str] | None = None,
+    recipe: str = COMPARE,
+) -> Part:
+    """Make what a plan lacks in a store; see `eval.study.runner.run_plan`."""
     training_sets = plan.training_sets()
-    runs = run_plan(plan, training_sets, store, workers, console=console, retrain=retrain)
-    return Part(plan, tuple(run.key for run in runs), training_sets[plan.seeds[0]].sha256)
+    runs = run_plan(plan, training_sets, store, workers, console=console, retrain=retrain, made=made)
+    if not plan.models:
+        store.put_training_set(training_sets[plan.seeds[0]])
+    return Part(plan, tuple(run.key for run in runs), training_sets[plan.seeds[0]].sha256, recipe)
+
+
+def stored_part(plan: Plan, store: Store, *, recipe: str) -> Part | None:
+    """What a store holds of a plan, whichever version of the package made it; None if it holds nothing.
+
+    Of runs of several versions the newest counts. Seeds and models that it lacks are left out.
+    """
+    training_sets = plan.training_sets()
+    newest = {_but_versions(record["identity"]): record["key"] for record in store.records()}
+    found = [
+        (run, newest[what])
+        for run in plan.runs(training_sets)
+        if (what := _but_versions(run.identity)) in newest
+    ]
+    if plan.models and not found:
+        return None
+    models = tuple(name for name in plan.models if any(run.model == name for run, _ in found))
+    seeds = tuple(seed for seed in plan.seeds if any(run.seed == seed for run, _ in found))
+    plan = replace(plan, models=models, seeds=seeds or plan.seeds)
+    keys = tuple(key for _, key in found)
+    return Part(plan, keys, training_sets[plan.seeds[0]].sha256, recipe)
+
+
+def _but_versions(identity: Mapping[str, Any]) -> str:
+    """What a run depends on but the versions, as text."""
+    return json.dumps({key: value for key, value in identity.items() if key != "versions"}, sort_keys=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +189,7 @@ def view(part: Part, store: Store) -> View:
             raise InputError(f"{store.folder} lacks the run {key}: run the comparison again")
         records.append(record)
     judges = tuple(load_judge(name, part.plan.space) for name in part.plan.named_judges())
-    training_set = store.training_set(part.training_set)
+    training_set = _training_set(part, store)
     if judges[0].space != training_set.space:
         raise InputError(
             f"{part.plan.space} is not the space that {store.folder} holds runs of: bring back its sites and "
@@ -168,6 +209,17 @@ def view(part: Part, store: Store) -> View:
             group.setdefault(scored.name, []).append(scored)
         groups[judge.name] = group
     return View(part.plan, training_set, judges, groups)
+
+
+def _training_set(part: Part, store: Store) -> TrainingSet:
+    """The rows of the first seed, from the store or from where the plan found them."""
+    try:
+        return store.training_set(part.training_set)
+    except InputError:
+        rows = part.plan.training_set(part.plan.seeds[0])
+        if rows.sha256 != part.training_set:
+            raise
+        return rows
 
 
 def _solves(record: Mapping[str, Any], judge: Judge) -> bool:

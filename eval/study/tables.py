@@ -49,6 +49,12 @@ def comparison(view: View, *, width: int) -> Group:
     return Group(*tables, Text(_caption(view), style="dim italic"))
 
 
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    cells = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
 def _column_table(view: View, names: Sequence[str]) -> Table:
     """A column a model."""
     table = Table(box=SIMPLE_HEAD)
@@ -134,6 +140,7 @@ def _chosen_by(group: Sequence[Scored]) -> str:
 
 
 FURTHER: Final[dict[str, Callable[[Sequence[Scored]], str]]] = {
+    "seeds": lambda group: str(len(group)),
     "sees": lambda group: seen(group, "kind"),
     "labels": lambda group: seen(group, "labels"),
     "model queries": lambda group: seen(group, "model_queries"),

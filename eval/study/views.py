@@ -126,20 +126,8 @@ def _run(run: Scored) -> dict[str, Any]:
 
 def _draw(view: View, judge: Judge, folder: Path, suffix: str) -> None:
     """The three pictures under one judge."""
-    plan, training_set = view.plan, view.training_set
-    first = {name: group[0] for name, group in view.groups[judge.name].items()}
-    trained = f"trained on: {training_set.name}; judge: {judge.name}"
-    caption = f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; {trained}"
-    space, bins = judge.space, next(iter(first.values())).bins
-    draw_energies(
-        folder / f"figure_energies{suffix}.png",
-        energy_histogram(training_set.energy, bins),
-        {run.title: run.energies for run in first.values()},
-        bins=bins,
-        space=space,
-        target_class=plan.target_class,
-        caption=caption,
-    )
+    plan = view.plan
+    draw_class_energies(view, judge, folder / f"figure_energies{suffix}.png")
     groups = view.groups[judge.name]
     paper = paper_figures(plan)
     draw_models(
@@ -152,14 +140,49 @@ def _draw(view: View, judge: Judge, folder: Path, suffix: str) -> None:
         },
         ceiling=coverage_ceiling(int(judge.class_counts[plan.target_class]), plan.n_samples),
         title=f"{plan.target.capitalize()}, {plan.n_samples:,} valid samples",
-        caption=f"mean over seeds {', '.join(map(str, plan.seeds))}; {trained}",
+        caption=f"mean over seeds {', '.join(map(str, plan.seeds))}; {_trained(view, judge)}",
     )
+    draw_class_elements(view, judge, folder / f"figure_elements{suffix}.png")
+
+
+def _trained(view: View, judge: Judge) -> str:
+    return f"trained on: {view.training_set.name}; judge: {judge.name}"
+
+
+def _caption(view: View, judge: Judge) -> str:
+    """Small print of a picture of the first seed."""
+    plan = view.plan
+    return f"{plan.n_samples:,} valid samples of seed {plan.seeds[0]}; {_trained(view, judge)}"
+
+
+def _first(view: View, judge: Judge) -> dict[str, Scored]:
+    """The first seed of every model."""
+    return {name: group[0] for name, group in view.groups[judge.name].items()}
+
+
+def draw_class_energies(view: View, judge: Judge, path: Path) -> None:
+    """Fig. 5: energies of the unique samples of the first seed of every model."""
+    first = _first(view, judge)
+    bins = next(iter(first.values())).bins
+    draw_energies(
+        path,
+        energy_histogram(view.training_set.energy, bins),
+        {run.title: run.energies for run in first.values()},
+        bins=bins,
+        space=judge.space,
+        target_class=view.plan.target_class,
+        caption=_caption(view, judge),
+    )
+
+
+def draw_class_elements(view: View, judge: Judge, path: Path) -> None:
+    """Fig. 6: elements on the sites, of the class and of the first seed of every model."""
     draw_elements(
-        folder / f"figure_elements{suffix}.png",
-        _elements(training_set, plan.target_class, judge, first),
-        space=space,
-        target_class=plan.target_class,
-        caption=caption,
+        path,
+        _elements(view.training_set, view.plan.target_class, judge, _first(view, judge)),
+        space=judge.space,
+        target_class=view.plan.target_class,
+        caption=_caption(view, judge),
     )
 
 
