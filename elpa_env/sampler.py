@@ -65,6 +65,10 @@ class Preset:
     chosen_by: str
 
 
+SEARCHED: Final = "a search by the training set alone"
+"""What hyperparameters were chosen by that `elpa search` picked."""
+TUNED: Final = "scores against the landscape in class 1"
+"""What hyperparameters were chosen by that were tried until they scored well under a judge."""
 FEWER: Final = "those for elpasolite, with fewer updates for fewer rows"
 """What the hyperparameters for some thousand rows were chosen by."""
 ELSEWHERE: Final = "those for elpasolite, not tried out on this space"

@@ -1,7 +1,7 @@
 """Records of runs in one file: what each run was, saw and scored, without its checkpoint and its samples.
 
-A line of compressed JSON a run. Such a file is small enough to be passed on or kept beside a text; read into a
-store, its runs can be shown again (`elpa reproduce --stored`), but not judged anew.
+A line of compressed JSON a run. Such a file is small enough to be passed on or kept beside a text; read into
+a store, its runs can be shown again (`elpa reproduce --stored`), but not judged anew.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from generative.checkpoint import load_checkpoint
 from generative.vae import ConditionalVAE
 from generative.wgan_gp import ConditionalWGAN
 
-PRESETS: Final = ("quick", "small", "default", "paper")
+PRESETS: Final = ("quick", "small", "default", "paper", "tuned")
 
 
 @runtime_checkable

@@ -318,6 +318,11 @@ class Store:
         if key_of(result.record["identity"]) != result.key or result.record["key"] != result.key:
             raise InputError(f"a result names run {result.key} and is not of it: nothing was stored")
         present = self.path(result.key)
+        known = None if present is None else _record_of(present)
+        # of a run that is there with its figures alone all is new
+        replace = replace or (
+            known is not None and not known["checkpoint"] and bool(result.record["checkpoint"])
+        )
         if present is not None and not replace:
             for name, data in result.files.items():
                 if _DERIVED.match(name) or self.read(result.key, name) is None:
