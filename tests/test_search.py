@@ -71,9 +71,8 @@ class TestTrials:
             {name: 0 if isinstance(r, Choice) else r.low for name, r in SEARCH["model"].items()}
         )
         config = search.suggest(trial, SEARCH["model"], DQNConfig())
-        assert config.hidden == SEARCH["model"]["hidden"].values[0]
-        assert config.reward_model.hidden == SEARCH["model"]["reward_model.hidden"].values[0]
-        assert config.reward_model.sharpness == 0.3
+        assert config.replay_share == SEARCH["model"]["replay_share"].values[0]
+        assert config.reward_model.sharpness == SEARCH["model"]["reward_model.sharpness"].low
 
     @pytest.mark.parametrize("name", [name for name, spec in registry.MODELS.items() if spec.search])
     def test_every_range_is_of_a_field(self, name):
@@ -112,6 +111,7 @@ class TestTrials:
         assert found["new"] == 3  # what is held out is new to the model
         right = (left.energy_class == 1).mean()
         assert found["held_out_precision"] == pytest.approx(right)
+        assert found["held_out_coverage"] == 1
         assert 0 < found["js_distance"] < 1
         whole = judge_trial(SearchPlan("vae", n_samples=50), rows, VAEConfig(), 0)
         assert list(whole) == ["js_distance", "new"]
@@ -151,8 +151,10 @@ class TestTrials:
 
 
 class TestFront:
-    def study(self, values, directions=("minimize", "maximize")):
-        study = optuna.create_study(directions=list(directions))
+    def study(self, values, model="vae", **plan):
+        plan = SearchPlan(model, **plan)
+        study = optuna.create_study(directions=[search._DIRECTIONS[name] for name in plan.objectives])
+        study.set_user_attr("plan", {**plan.record(load_training_set()), "seed": 0})
         for each in values:
             study.add_trial(optuna.trial.create_trial(values=list(each)))
         return study
@@ -163,12 +165,90 @@ class TestFront:
         assert pick(study).number == 1  # trial 2 shows less than half of 1,000
 
     def test_held_out_rows_decide(self):
-        values = [(0.3, 900, 0.9), (0.2, 600, 0.8), (0.1, 300, 0.99)]
-        assert pick(self.study(values, ("minimize", "maximize", "maximize"))).number == 0
+        """Harmonic means 0.6, 0.48, 0.62, 0: neither the most right ones nor the most found ones alone."""
+        values = [(0.3, 900, 0.9, 0.45), (0.2, 600, 0.4, 0.6), (0.1, 300, 0.7, 0.56), (0.5, 10, 1.0, 0.0)]
+        assert pick(self.study(values, held_out=0.3)).number == 2
+
+    def test_a_reward_model_demands_precision(self):
+        values = [(0.3, 900, 0.89, 0.9), (0.2, 600, 0.91, 0.6), (0.1, 300, 0.95, 0.5)]
+        assert pick(self.study(values, "dqn-soft-model")).number == 1
+        assert pick(self.study(values[:1], "dqn-soft-model")).number == 0
+        with_rows = [(*v[:2], 0.5, 0.5, *v[2:]) for v in values]
+        assert pick(self.study(with_rows, "dqn-soft-model", held_out=0.2)).number == 1
+
+    def test_a_reward_model_by_itself(self):
+        assert pick(self.study([(0.3,), (0.1,), (0.2,)], "reward-model")).number == 1
 
     def test_of_nothing(self):
         with pytest.raises(InputError, match="no trial is complete yet"):
             pick(self.study([]))
+
+
+class TestExpected:
+    def test_by_hand(self):
+        """Two compositions of probability 1 and 0.5 in the class, drawn with 0.75 and 0.25."""
+        index = np.flatnonzero(space.composition_mask)[[5, 9]]
+
+        class Knows:
+            def __init__(self):
+                self.space = space
+
+            def class_probability(self, asked, target_class):
+                assert target_class == 2
+                return np.where(asked == index[0], 1.0, np.where(asked == index[1], 0.5, 0.0))
+
+        distribution = np.zeros(space.n_table)
+        distribution[index] = 0.6, 0.2  # a fifth of the candidates is no composition
+        found = search.expected_figures(Knows(), distribution, target_class=2, n_samples=3)
+        assert found["expected_precision"] == pytest.approx(0.75 + 0.25 * 0.5)
+        covered = (1 * (1 - 0.25**3) + 0.5 * (1 - 0.75**3)) / 1.5
+        assert found["expected_coverage"] == pytest.approx(covered)
+
+    @pytest.mark.slow
+    def test_of_an_agent_and_its_reward_model(self, monkeypatch):
+        """What a trial states is what its own reward model says of its distribution."""
+        from agents.train import VARIANTS
+
+        rows = load_training_set()
+        config = VARIANTS["dqn-soft-model"].presets["small"].config
+        config = replace(config, n_updates=80, n_envs=16, batch_size=64)
+        config = replace(config, reward_model=replace(config.reward_model, n_updates=60))
+        kept = []
+        trained = registry.MODELS["dqn-soft-model"].train
+        spec = replace(
+            registry.MODELS["dqn-soft-model"], train=lambda task: kept.append(trained(task)) or kept[0]
+        )
+        monkeypatch.setitem(registry.MODELS, "dqn-soft-model", spec)
+        plan = SearchPlan("dqn-soft-model", n_samples=500)
+        found = judge_trial(plan, rows, config, 0)
+        assert list(found)[:4] == plan.objectives
+        model = search._reward_model(kept[0])
+        again = search.expected_figures(model, kept[0].distribution(1), target_class=1, n_samples=500)
+        assert {key: found[key] for key in again} == again
+        assert found["class_log_loss"] == model.report["log_loss"]
+
+    def test_the_reward_model_is_judged_by_what_it_left_out(self, small_set):
+        from tests.test_online import SMALL_MODEL
+
+        found = judge_trial(SearchPlan("reward-model"), small_set, SMALL_MODEL, 0)
+        assert found == judge_trial(SearchPlan("reward-model"), small_set, SMALL_MODEL, 0)
+        assert set(found) == {"class_log_loss", "mae"}
+        with pytest.raises(InputError, match="--held-out does not go with reward-model"):
+            SearchPlan("reward-model", held_out=0.1)
+
+
+def test_a_record_as_a_table_and_as_points(quick, small_set, tmp_path):
+    run_trials(str(tmp_path / "a"), SearchPlan("vae", **PLAN, held_out=0.3), small_set, 3)
+    record = search.search_record(existing_study(str(tmp_path / "a"), "vae"))
+    columns, rows = search.trial_rows(record)
+    assert len(rows) == 3
+    assert {len(row) for row in rows} == {len(columns)}
+    assert rows[0][0] == f"{record['pick']} *"
+    points = search.search_points(record)
+    by_number = {trial["number"]: trial for trial in record["trials"]}
+    assert points.points == {n: (t["js_distance"], t["new"]) for n, t in by_number.items()}
+    assert points.pick == record["pick"]
+    assert record["rule"] == search.RULES["held_out"]
 
 
 class TestStorage:

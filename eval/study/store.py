@@ -320,9 +320,8 @@ class Store:
         present = self.path(result.key)
         known = None if present is None else _record_of(present)
         # of a run that is there with its figures alone all is new
-        replace = replace or (
-            known is not None and not known["checkpoint"] and bool(result.record["checkpoint"])
-        )
+        bare = known is not None and not known["checkpoint"]
+        replace = replace or (bare and bool(result.record["checkpoint"]))
         if present is not None and not replace:
             for name, data in result.files.items():
                 if _DERIVED.match(name) or self.read(result.key, name) is None:
