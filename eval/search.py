@@ -9,13 +9,18 @@ space; how far its class probabilities can be trusted is its log loss on the row
 left out, by which a reward model itself is searched. No judge is asked, and no energy but those of the
 training set.
 
+A single trial may look good by luck. The best few are therefore trained again, with other seeds and other
+rows held out, and the pick is the best mean of these.
+
 Trials are kept in Optuna's storage: a file that processes share, or a database that machines share.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +91,8 @@ _TITLES: Final = {
 }
 PAIR: Final = ("precision", "coverage")
 """What is stated on held-out rows, and as a reward model expects it."""
+_PATIENCE: Final = 10
+"""Times the longest trial after which one that still runs is given up."""
 _FURTHER: Final = ("class_log_loss", "mae")
 """Figures of trials beside their objectives."""
 _MORE: Final = 10
@@ -259,10 +266,14 @@ def run_trials(
     n_trials: int,
     *,
     sampler: str = "random",
+    finalists: int = 5,
+    repeats: int = 0,
     device: str = "cpu",
     report: Callable[[int, int, str], None] | None = None,
 ) -> None:
     """Run trials until the storage holds `n_trials` that are complete, those of other processes included.
+
+    Then the best `finalists` of them are trained `repeats` times more.
 
     With the sampler "random" the hyperparameters of a trial depend on the seed and on its number alone,
     however many processes there are. A trial that fails, as one whose model makes no real composition, is
@@ -274,42 +285,88 @@ def run_trials(
         training_set: what it is searched on.
         n_trials: complete trials wanted.
         sampler: one of `SAMPLERS`.
+        finalists: how many of the best are trained again.
+        repeats: how often.
         device: a torch device.
         report: called after each trial with those complete, those wanted, and a line about it.
 
     Raises:
-        InputError: see `open_study`.
+        InputError: see `open_study`; numbers out of range.
     """
     check_choice("sampler", sampler, SAMPLERS)
+    if finalists < 1 or repeats < 0:
+        raise InputError(f"--finalists must be at least 1 and --repeats 0, got {finalists} and {repeats}")
     optuna = import_optuna()
     study = open_study(storage, plan, training_set)
     failed = 0
-    while (done := len(complete(study))) < n_trials:
+    while True:
+        done = sum("repeat" not in trial.user_attrs for trial in complete(study))
+        if done >= n_trials:
+            missing = _missing_repeats(study, finalists, repeats)
+            if not missing:
+                return
+            params, repeat = missing[0]
+            study.enqueue_trial(params, user_attrs={"repeat": repeat})
         study.sampler = _sampler(optuna, sampler, plan.seed, len(study.trials))
         trial = study.ask()
         if sampler == "random":
             study.sampler = _sampler(optuna, sampler, plan.seed, trial.number)
+        repeat = int(trial.user_attrs.get("repeat", 0))
+        what = f"trial {trial.number}" + (f" (repeat {repeat})" if repeat else "")
         try:
-            config = suggest(trial, plan.ranges, plan.config)
-            values = judge_trial(plan, training_set, config, trial.number, device)
+            values = _run_trial(study, trial, plan, training_set, device)
         except InputError as error:
             trial.set_user_attr("failed", str(error))
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             failed += 1
-            if report:
-                report(done, n_trials, f"trial {trial.number} failed: {error}")
+            shown = f"{what} failed: {error}"
             if failed > 10 + 5 * n_trials:
                 raise InputError(f"{failed} trials failed, the last one since {error}") from error
-            continue
-        trial.set_user_attr("config", config_record(config))
-        for name in values.keys() - set(plan.objectives):
-            trial.set_user_attr(name, values[name])
-        study.tell(trial, [values[name] for name in plan.objectives])
+        else:
+            done += not repeat
+            figures = (f"{_TITLES[name]} {show_figure(name, values[name])}" for name in plan.objectives)
+            shown = f"{what}: {', '.join(figures)}"
         if report:
-            shown = ", ".join(
-                f"{_TITLES[name]} {show_figure(name, values[name])}" for name in plan.objectives
-            )
-            report(done + 1, n_trials, f"trial {trial.number}: {shown}")
+            report(done, n_trials, shown)
+
+
+def _run_trial(
+    study: optuna.Study, trial: Any, plan: SearchPlan, training_set: TrainingSet, device: str
+) -> dict[str, float]:
+    """Train with what a trial suggests, and tell the study what came of it."""
+    config = suggest(trial, plan.ranges, plan.config)
+    repeat = int(trial.user_attrs.get("repeat", 0))
+    values = judge_trial(plan, training_set, config, trial.number, device, repeat)
+    trial.set_user_attr("config", config_record(config))
+    for name in values.keys() - set(plan.objectives):
+        trial.set_user_attr(name, values[name])
+    study.tell(trial, [values[name] for name in plan.objectives])
+    return values
+
+
+def _missing_repeats(study: optuna.Study, finalists: int, repeats: int) -> list[tuple[dict[str, Any], int]]:
+    """Parameters and number of the repeats of the best trials that nobody has made or is making."""
+    best = ranked(
+        study, [_setting_of([trial]) for trial in complete(study) if "repeat" not in trial.user_attrs]
+    )
+    taken = {
+        (_of(trial), trial.user_attrs["repeat"])
+        for trial in study.trials
+        if "repeat" in trial.user_attrs and not _given_up(trial, study)
+    }
+    wanted = [(setting, repeat) for repeat in range(1, repeats + 1) for setting in best[:finalists]]
+    return [
+        (setting.params, repeat) for setting, repeat in wanted if (_text(setting.params), repeat) not in taken
+    ]
+
+
+def _given_up(trial: Any, study: optuna.Study) -> bool:
+    """Whether a trial that is said to run has outlived every other by far, so that its process is gone."""
+    if trial.state.name != "RUNNING" or trial.datetime_start is None:
+        return False
+    longest = max((t.duration for t in complete(study) if t.duration), default=None)
+    since: datetime.timedelta = datetime.datetime.now() - trial.datetime_start
+    return longest is not None and since > _PATIENCE * longest
 
 
 def _sampler(optuna: Any, name: str, seed: int, number: int) -> Any:
@@ -343,20 +400,26 @@ def suggest(trial: Any, ranges: SearchSpace, config: Any) -> Any:
     return dataclasses.replace(config, **changes.get("", {}))
 
 
-@functools.lru_cache(maxsize=2)
-def _split(training_set: TrainingSet, held_out: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
-    """Rows to train on, and rows held out; all orders of a compound together."""
+@functools.lru_cache(maxsize=4)
+def _split(
+    training_set: TrainingSet, held_out: float, seed: int, repeat: int = 0
+) -> tuple[TrainingSet, TrainingSet]:
+    """Rows to train on, and rows held out, others for every repeat; all orders of a compound together."""
     groups = np.unique(training_set.space.index_to_compound(training_set.index), return_inverse=True)[1]
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 21,))).permutation(
-        groups.max() + 1
-    )
+    key = (1 << 21, repeat) if repeat else (1 << 21,)
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).permutation(groups.max() + 1)
     out = np.isin(groups, order[: round(held_out * len(order))])
     kept, left = (training_set.take(np.flatnonzero(rows), training_set.name) for rows in (~out, out))
     return kept, left
 
 
 def judge_trial(
-    plan: SearchPlan, training_set: TrainingSet, config: Any, number: int, device: str = "cpu"
+    plan: SearchPlan,
+    training_set: TrainingSet,
+    config: Any,
+    number: int,
+    device: str = "cpu",
+    repeat: int = 0,
 ) -> dict[str, float]:
     """Train with a configuration, and say what the training set can tell of it.
 
@@ -366,6 +429,7 @@ def judge_trial(
         config: hyperparameters.
         number: of the trial, which with the plan's seed decides everything random.
         device: a torch device.
+        repeat: of trials with these hyperparameters; each has other rows held out.
 
     Returns:
         The figures by the names of the plan's objectives, and more where there are.
@@ -378,7 +442,9 @@ def judge_trial(
     if plan.model == REWARD_MODEL:
         return _judge_reward_model(plan, training_set, config, number)
     space = training_set.space
-    rows, left = _split(training_set, plan.held_out, plan.seed) if plan.held_out else (training_set, None)
+    rows, left = training_set, None
+    if plan.held_out:
+        rows, left = _split(training_set, plan.held_out, plan.seed, repeat)
     training, drawing = (
         small_seed(np.random.SeedSequence(plan.seed, spawn_key=(number, stream))) for stream in (1, 2)
     )
@@ -478,30 +544,105 @@ def complete(study: optuna.Study) -> list[Any]:
     return [trial for trial in study.trials if trial.state.name == "COMPLETE"]
 
 
-def front(study: optuna.Study) -> list[Any]:
-    """The trials that no other betters in every figure, the one of the smallest JS distance first."""
-    return sorted(study.best_trials, key=lambda trial: (trial.values[0], trial.number))
+@dataclass(frozen=True)
+class Setting:
+    """Hyperparameters with what their trials came to.
+
+    Attributes:
+        number: of the first trial.
+        trials: how many there are.
+        params: as Optuna knows them.
+        config: the same as hyperparameters, in the form of a record.
+        values: means of the objectives, in the order of the plan.
+        further: means of other figures.
+    """
+
+    number: int
+    trials: int
+    params: dict[str, Any]
+    config: Mapping[str, Any]
+    values: tuple[float, ...]
+    further: Mapping[str, float]
 
 
-def pick(study: optuna.Study) -> Any:
-    """The trial whose hyperparameters the rule takes, see `RULES`.
+def settings(study: optuna.Study) -> list[Setting]:
+    """What was tried, repeats of the same hyperparameters as one, in the order of the first trials."""
+    groups: dict[str, list[Any]] = {}
+    for trial in complete(study):
+        groups.setdefault(_of(trial), []).append(trial)
+    return [_setting_of(trials) for trials in groups.values()]
+
+
+def _setting_of(trials: Sequence[Any]) -> Setting:
+    first = trials[0]
+    return Setting(
+        first.number,
+        len(trials),
+        first.params,
+        first.user_attrs.get("config", {}),
+        tuple(float(v) for v in np.mean([trial.values for trial in trials], axis=0)),
+        {
+            name: float(np.mean([trial.user_attrs[name] for trial in trials]))
+            for name in _FURTHER
+            if name in first.user_attrs
+        },
+    )
+
+
+def _of(trial: Any) -> str:
+    """What tells the hyperparameters of a trial from others; of one in a queue those that it will have."""
+    return _text(trial.params or trial.system_attrs.get("fixed_params", {}))
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
+
+
+def front(study: optuna.Study) -> list[Setting]:
+    """The settings that no other betters in every figure, the one of the smallest first figure first."""
+    return _front(study, settings(study))
+
+
+def _front(study: optuna.Study, found: Sequence[Setting]) -> list[Setting]:
+    if not found:
+        return []
+    signs = [1 if _DIRECTIONS[name] == "minimize" else -1 for name in _names(study)]
+    values = np.array([setting.values for setting in found]) * signs
+    no_worse = (values[:, None] <= values[None]).all(axis=2)
+    bettered: NDArray[np.bool_] = np.any(no_worse & ~no_worse.T, axis=0)
+    best = [setting for setting, out in zip(found, bettered, strict=True) if not out]
+    return sorted(best, key=lambda setting: (setting.values[0], setting.number))
+
+
+def pick(study: optuna.Study) -> Setting:
+    """The hyperparameters that the rule takes, see `RULES`; where some were trained again, of these.
 
     Raises:
         InputError: no trial is complete.
     """
-    trials = front(study)
-    if not trials:
+    found = settings(study)
+    if not found:
         raise InputError("no trial is complete yet: run some first")
+    most = max(setting.trials for setting in found)
+    return ranked(study, [setting for setting in found if setting.trials == most])[0]
+
+
+def ranked(study: optuna.Study, found: Sequence[Setting]) -> list[Setting]:
+    """Settings by the rule of a search, the best first; of a rule that takes from the front these alone."""
     rule = _rule(study)
     if rule == REWARD_MODEL:
-        return trials[0]
+        return sorted(found, key=lambda setting: (setting.values[0], setting.number))
     if not rule:
-        most = max(trial.values[1] for trial in trials)
-        return next(trial for trial in trials if trial.values[1] >= FRONT_SHARE * most)
-    good = [t for t in complete(study) if rule == "expected" and t.values[-2] >= DEMANDED]
-    if good:
-        return max(good, key=lambda t: (t.values[-1], -t.number))
-    return max(complete(study), key=lambda t: (_harmonic(*t.values[-2:]), -t.values[0], -t.number))
+        best = _front(study, found)
+        most = max((setting.values[1] for setting in best), default=0)
+        return [setting for setting in best if setting.values[1] >= FRONT_SHARE * most]
+
+    def key(setting: Setting) -> tuple[float, ...]:
+        precision, coverage = setting.values[-2:]
+        good = rule == "expected" and precision >= DEMANDED
+        return -good, -(coverage if good else _harmonic(precision, coverage)), setting.number
+
+    return sorted(found, key=key)
 
 
 def _names(study: optuna.Study) -> list[str]:
@@ -525,38 +666,29 @@ def _harmonic(one: float, other: float) -> float:
 
 
 def search_table(study: optuna.Study) -> Table:
-    """The front as a table, the pick marked, with the hyperparameters of each trial on it."""
-    plan, names, chosen = study.user_attrs["plan"], _names(study), pick(study)
-    ranges = ranges_of(plan["model"])
-    further = [name for name in _FURTHER if name in chosen.user_attrs]
-    states = [trial.state.name for trial in study.trials]
+    """The front as a table, the pick marked, with the hyperparameters of each setting on it."""
+    record = search_record(study)
+    plan = record["plan"]
     how = (
         "each network's own left-out rows"
         if plan["model"] == REWARD_MODEL
         else f"{plan['n_samples']:,} samples for class {plan['target_class']}, {100 * plan['held_out']:g} % "
         "of the compounds held out"
     )
+    states = [trial["state"] for trial in record["trials"]]
     table = Table(
-        title=escape(f"{plan['model']}: front of {states.count('COMPLETE')} trials, seed {plan['seed']}"),
-        caption=f"{states.count('FAIL')} trials failed; judged by the training set alone, {how}\n"
-        f"* the pick: {RULES[_rule(study)]}",
+        title=escape(f"{plan['model']}: front of {states.count('complete')} trials, seed {plan['seed']}"),
+        caption=f"{states.count('fail')} trials failed; judged by the training set alone, {how}; means where "
+        f"a setting was trained more than once\n* the pick: {record['rule']}",
         caption_justify="left",
         box=SIMPLE_HEAD,
     )
-    table.add_column("trial", justify="right")
-    for name in [*names, *further]:
-        table.add_column(_TITLES[name], justify="right")
-    for name in ranges:
-        table.add_column(name.replace("reward_model.", "reward model\n"), justify="right")
-    trials = front(study)
-    for trial in trials if chosen in trials else [*trials, chosen]:
-        config = trial.user_attrs["config"]
-        table.add_row(
-            f"{trial.number}{' *' if trial.number == chosen.number else ''}",
-            *(show_figure(name, value) for name, value in zip(names, trial.values, strict=True)),
-            *(show_figure(name, trial.user_attrs[name]) for name in further),
-            *(_setting(config, name) for name in ranges),
-        )
+    columns, rows = trial_rows(record)
+    for column in columns:
+        table.add_column(column.replace("reward_model.", "reward model\n"), justify="right")
+    for row in rows:
+        if row[0].endswith(("*", "+")):
+            table.add_row(*row)
     return table
 
 
@@ -567,7 +699,7 @@ def show_figure(name: str, value: float) -> str:
     return f"{value:,.0f}" if name == "new" else f"{100 * value:.1f}"
 
 
-def _setting(config: Mapping[str, Any], name: str) -> str:
+def _field(config: Mapping[str, Any], name: str) -> str:
     """A hyperparameter of a trial."""
     value: Any = config
     for part in name.split("."):
@@ -582,7 +714,7 @@ def _setting(config: Mapping[str, Any], name: str) -> str:
 
 
 def search_record(study: optuna.Study) -> dict[str, Any]:
-    """For a results file: the plan, every trial, the front and the pick."""
+    """For a results file: the plan, every trial, the settings with their means, the front and the pick."""
     names = _names(study)
     return {
         "schema_version": 2,
@@ -593,34 +725,44 @@ def search_record(study: optuna.Study) -> dict[str, Any]:
             {
                 "number": trial.number,
                 "state": trial.state.name.lower(),
-                "config": trial.user_attrs.get("config"),
+                "repeat": trial.user_attrs.get("repeat", 0),
                 "failed": trial.user_attrs.get("failed"),
                 **(dict(zip(names, trial.values, strict=True)) if trial.values else {}),
                 **{key: trial.user_attrs[key] for key in _FURTHER if key in trial.user_attrs},
             }
             for trial in study.trials
         ],
-        "front": [trial.number for trial in front(study)],
+        "settings": [
+            {
+                "number": setting.number,
+                "trials": setting.trials,
+                "config": setting.config,
+                **dict(zip(names, setting.values, strict=True)),
+                **setting.further,
+            }
+            for setting in settings(study)
+        ],
+        "front": [setting.number for setting in front(study)],
         "pick": pick(study).number,
         "rule": RULES[_rule(study)],
     }
 
 
 def trial_rows(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table of all complete trials of a `search_record`, the best rows first."""
+    """Columns and rows of a table of all settings of a `search_record`, the pick first; + is on the front."""
+    tried = record["settings"]
     names = [*record["objectives"], *(name for name in _FURTHER if name not in record["objectives"])]
-    trials = [trial for trial in record["trials"] if trial["state"] == "complete"]
-    names = [name for name in names if all(name in trial for trial in trials)]
-    columns = ["trial", *(_TITLES[name] for name in names), *record["ranges"]]
+    names = [name for name in names if all(name in setting for setting in tried)]
+    columns = ["trial", "trained", *(_TITLES[name] for name in names), *record["ranges"]]
     marks = {number: "+" for number in record["front"]} | {record["pick"]: "*"}
-    trials.sort(key=lambda trial: (trial["number"] != record["pick"], trial[names[0]]))
     rows = [
         [
-            f"{trial['number']} {marks.get(trial['number'], '')}".strip(),
-            *(show_figure(name, trial[name]) for name in names),
-            *(_setting(trial["config"], name) for name in record["ranges"]),
+            f"{setting['number']} {marks.get(setting['number'], '')}".strip(),
+            str(setting["trials"]),
+            *(show_figure(name, setting[name]) for name in names),
+            *(_field(setting["config"], name) for name in record["ranges"]),
         ]
-        for trial in trials
+        for setting in sorted(tried, key=lambda each: (each["number"] != record["pick"], each[names[0]]))
     ]
     return columns, rows
 
@@ -631,7 +773,7 @@ def search_points(record: Mapping[str, Any]) -> SearchPoints:
     return SearchPoints(
         _TITLES[x],
         _TITLES[y],
-        {trial["number"]: (trial[x], trial[y]) for trial in record["trials"] if trial["state"] == "complete"},
+        {setting["number"]: (setting[x], setting[y]) for setting in record["settings"]},
         record["front"],
         record["pick"],
     )

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elpa_env import TrainingSet, load_training_set
 from elpa_env.errors import InputError
@@ -126,7 +128,7 @@ class TestTrials:
     def test_one_that_fails_is_kept_and_passed_over(self, quick, small_set, tmp_path, monkeypatch):
         calls = []
 
-        def fails(plan, training_set, config, number, device):
+        def fails(plan, training_set, config, number, device, repeat=0):
             calls.append(number)
             if number % 2 == 0:
                 raise InputError("it diverged")
@@ -151,12 +153,14 @@ class TestTrials:
 
 
 class TestFront:
-    def study(self, values, model="vae", **plan):
+    def study(self, values, model="vae", xs=None, **plan):
         plan = SearchPlan(model, **plan)
         study = optuna.create_study(directions=[search._DIRECTIONS[name] for name in plan.objectives])
         study.set_user_attr("plan", {**plan.record(load_training_set()), "seed": 0})
-        for each in values:
-            study.add_trial(optuna.trial.create_trial(values=list(each)))
+        where = {"x": optuna.distributions.IntDistribution(0, 99)}
+        for x, each in zip(xs or range(99), values, strict=False):
+            made = optuna.trial.create_trial(params={"x": x}, distributions=where, values=list(each))
+            study.add_trial(made)
         return study
 
     def test_by_hand(self):
@@ -175,6 +179,20 @@ class TestFront:
         assert pick(self.study(values[:1], "dqn-soft-model")).number == 0
         with_rows = [(*v[:2], 0.5, 0.5, *v[2:]) for v in values]
         assert pick(self.study(with_rows, "dqn-soft-model", held_out=0.2)).number == 1
+
+    def test_luck_does_not_last(self):
+        """Setting 0 was best once; of those that were trained again the best mean is picked."""
+        once = [(0.3, 900, 0.9, 0.9), (0.3, 900, 0.7, 0.7), (0.3, 900, 0.6, 0.6)]
+        again = [(0.3, 900, 0.3, 0.3), (0.3, 900, 0.7, 0.7)]
+        study = self.study([*once, *again], held_out=0.3, xs=[0, 1, 2, 0, 1])
+        assert pick(study).number == 1
+        assert [(s.number, s.trials) for s in search.settings(study)] == [(0, 2), (1, 2), (2, 1)]
+        assert search.settings(study)[0].values == pytest.approx((0.3, 900, 0.6, 0.6))
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
+    def test_the_front_is_optunas(self, values):
+        study = self.study(values)
+        assert {s.number for s in front(study)} == {t.number for t in study.best_trials}
 
     def test_a_reward_model_by_itself(self):
         assert pick(self.study([(0.3,), (0.1,), (0.2,)], "reward-model")).number == 1
@@ -237,15 +255,64 @@ class TestExpected:
             SearchPlan("reward-model", held_out=0.1)
 
 
+class TestRepeats:
+    def run(self, small_set, tmp_path, n=3, **how):
+        run_trials(str(tmp_path / "a"), SearchPlan("vae", **PLAN, held_out=0.3), small_set, n, **how)
+        return existing_study(str(tmp_path / "a"), "vae")
+
+    def test_the_best_are_trained_again_on_other_rows(self, quick, small_set, tmp_path, monkeypatch):
+        seen = []
+
+        def counted(plan, training_set, config, number, device, repeat=0):
+            seen.append((number, repeat, config.hidden, config.learning_rate))
+            value = 0.1 + number % 3 / 10
+            return dict(zip(plan.objectives, (0.5, 3.0, value, value), strict=True))
+
+        monkeypatch.setattr(search, "judge_trial", counted)
+        study = self.run(small_set, tmp_path, finalists=2, repeats=2)
+        assert [each[:2] for each in seen] == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+        assert [each[2:] for each in seen[3:]] == [seen[i][2:] for i in (2, 1, 2, 1)]
+        assert [(s.number, s.trials) for s in search.settings(study)] == [(0, 1), (1, 3), (2, 3)]
+        self.run(small_set, tmp_path, finalists=2, repeats=2)  # nothing is left to do
+        assert len(seen) == 7
+        self.run(small_set, tmp_path, finalists=2, repeats=3)
+        assert [each[1] for each in seen[7:]] == [3, 3]
+
+    def test_what_a_dead_process_left_is_made(self, quick, small_set, tmp_path, monkeypatch):
+        study = self.run(small_set, tmp_path, finalists=1, repeats=0)
+        best = search.ranked(study, search.settings(study))[0]
+        study.enqueue_trial(best.params, user_attrs={"repeat": 1})
+        dead = study.ask()
+        assert dead.user_attrs["repeat"] == 1
+        self.run(small_set, tmp_path, finalists=1, repeats=1)  # it may still be at work
+        assert len(complete(study)) == 3
+        monkeypatch.setattr(search, "_PATIENCE", 0)
+        self.run(small_set, tmp_path, finalists=1, repeats=1)
+        assert len(complete(study)) == 4
+
+    def test_every_repeat_has_rows_of_its_own(self):
+        rows = load_training_set()
+        left = [search._split(rows, 0.3, 0, repeat)[1].sha256 for repeat in range(3)]
+        assert len(set(left)) == 3
+
+    def test_numbers_out_of_range(self, quick, small_set, tmp_path):
+        for wrong in ({"finalists": 0}, {"repeats": -1}):
+            with pytest.raises(InputError, match="--finalists must be at least 1 and --repeats 0"):
+                self.run(small_set, tmp_path, **wrong)
+
+
 def test_a_record_as_a_table_and_as_points(quick, small_set, tmp_path):
-    run_trials(str(tmp_path / "a"), SearchPlan("vae", **PLAN, held_out=0.3), small_set, 3)
+    how = {"finalists": 1, "repeats": 1}
+    run_trials(str(tmp_path / "a"), SearchPlan("vae", **PLAN, held_out=0.3), small_set, 3, **how)
     record = search.search_record(existing_study(str(tmp_path / "a"), "vae"))
     columns, rows = search.trial_rows(record)
     assert len(rows) == 3
     assert {len(row) for row in rows} == {len(columns)}
     assert rows[0][0] == f"{record['pick']} *"
     points = search.search_points(record)
-    by_number = {trial["number"]: trial for trial in record["trials"]}
+    assert len(record["trials"]) == 4
+    assert sorted(setting["trials"] for setting in record["settings"]) == [1, 1, 2]
+    by_number = {setting["number"]: setting for setting in record["settings"]}
     assert points.points == {n: (t["js_distance"], t["new"]) for n, t in by_number.items()}
     assert points.pick == record["pick"]
     assert record["rule"] == search.RULES["held_out"]
@@ -281,7 +348,7 @@ class TestStorage:
 
 
 class TestCommand:
-    ARGUMENTS = ("search", "vae", "--preset", "quick", "--n-samples", 30)
+    ARGUMENTS = ("search", "vae", "--preset", "quick", "--n-samples", 30, "--repeats", 0)
 
     def test_searches_goes_on_and_shows(self, run, quick, tmp_path):
         status, out, err = run(*self.ARGUMENTS, "--n-trials", 2)

@@ -34,6 +34,11 @@ def search(
     held_out: Annotated[
         float, typer.Option(help="Share of the compounds that trials do not train on and are judged on.")
     ] = 0.0,
+    finalists: Annotated[int, typer.Option(help="The best trials, which are trained again.")] = 5,
+    repeats: Annotated[
+        int,
+        typer.Option(help="How often: with other seeds and other rows held out; the best mean is picked."),
+    ] = 2,
     n_samples: Annotated[int, typer.Option(help="Valid samples that a trial draws.")] = 10_000,
     preset: Preset = "default",
     space: SpaceName = "elpasolite",
@@ -79,7 +84,8 @@ def search(
             common.say(f"{done}/{wanted} {line}")
 
         try:
-            run_trials(storage, plan, training_set, n_trials, sampler=sampler, device=device, report=report)
+            how: dict[str, Any] = {"sampler": sampler, "finalists": finalists, "repeats": repeats}
+            run_trials(storage, plan, training_set, n_trials, device=device, report=report, **how)
         except KeyboardInterrupt:
             common.warn("what is finished is kept: the same command goes on from there")
             raise

@@ -130,6 +130,14 @@ def stored_samples(store: Store, record: Mapping[str, Any], request: Request) ->
     return Samples(distribution, draws)
 
 
+def can_be_scored(store: Store, key: str, judges: Sequence[Judge], request: Request) -> bool:
+    """Whether a stored run has what was asked for: samples, a distribution, or its figures."""
+    made = (request.draws_name, request.distribution_name)
+    return any(store.has(key, name) for name in made) or all(
+        store.has(key, figures_name(judge, request)) for judge in judges
+    )
+
+
 def score_runs(
     store: Store, records: Sequence[Mapping[str, Any]], judge: Judge, request: Request
 ) -> list[Scored]:

@@ -261,6 +261,11 @@ class Store:
         newest = {r["key"]: r for r in sorted(found, key=lambda r: (r["finished"], r["key"]))}
         yield from newest.values()
 
+    def has(self, key: str, name: str) -> bool:
+        """Whether a run has a file of that name, sound or not."""
+        path = self.path(key)
+        return path is not None and (path / name).is_file()
+
     def read(self, key: str, name: str) -> bytes | None:
         """A file of a run; None if it has none of that name, or one that is damaged."""
         path = self.path(key)

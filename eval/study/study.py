@@ -20,7 +20,7 @@ from eval.study.paper import Figure
 from eval.study.plan import Plan, Run
 from eval.study.registry import REFERENCES
 from eval.study.runner import Workers, run_plan
-from eval.study.scores import Scored, score_runs
+from eval.study.scores import Scored, can_be_scored, score_runs
 from eval.study.store import Store
 
 COMPARE: Final = "compare"
@@ -126,7 +126,12 @@ def stored_part(plan: Plan, store: Store, *, recipe: str) -> Part | None:
     Of runs of several versions the newest counts. Seeds and models that it lacks are left out.
     """
     training_sets = plan.training_sets()
-    newest = {_but_versions(record["identity"]): record["key"] for record in store.records()}
+    judges = [load_judge(name, plan.space) for name in plan.named_judges()]
+    newest = {
+        _but_versions(record["identity"]): record["key"]
+        for record in store.records()
+        if can_be_scored(store, record["key"], judges, plan.request)
+    }
     found = [
         (run, newest[what])
         for run in plan.runs(training_sets)
