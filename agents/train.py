@@ -168,7 +168,7 @@ _TUNED_ACTING: Final = (
 """The reward model by its held-out error, the network by the distance to its exact soft policy."""
 _OFFLINE: Final = DQNConfig(
     backup="double",
-    beta=8.23,
+    beta=5.16,
     gamma=0.999,
     conservative=0.02,
     masking="digits",
@@ -179,11 +179,11 @@ _OFFLINE: Final = DQNConfig(
     layer_norm=True,
     n_updates=2_000,
     batch_size=256,
-    learning_rate=2.18e-3,
+    learning_rate=6.09e-4,
     schedule="linear",
     final_learning_rate=0.5,
-    weight_decay=0.0339,
-    target_update_interval=10,
+    weight_decay=0.0231,
+    target_update_interval=30,
     ema_decay=0.999,
 )
 """A small network, trained in some twenty seconds on one core."""
@@ -196,6 +196,7 @@ _OFFLINE_SOFT: Final = replace(
     hidden=(128,) * 2,
     learning_rate=1.64e-3,
     weight_decay=1.51,
+    target_update_interval=10,
 )
 """Soft values count the compositions of a branch; the conservative term holds down those without data."""
 _OFFLINE_TUNED: Final = replace(
@@ -207,6 +208,7 @@ _OFFLINE_TUNED: Final = replace(
     n_updates=6_000,
     learning_rate=5e-4,
     weight_decay=1.0,
+    target_update_interval=10,
 )
 _OFFLINE_SOFT_TUNED: Final = replace(_OFFLINE_TUNED, backup="soft", beta=6.0, gamma=1.0, conservative=0.05)
 _PAPER: Final = DQNConfig(

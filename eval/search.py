@@ -623,8 +623,8 @@ def pick(study: optuna.Study) -> Setting:
     found = settings(study)
     if not found:
         raise InputError("no trial is complete yet: run some first")
-    most = max(setting.trials for setting in found)
-    return ranked(study, [setting for setting in found if setting.trials == most])[0]
+    again = [setting for setting in found if setting.trials > 1]
+    return ranked(study, again or found)[0]
 
 
 def ranked(study: optuna.Study, found: Sequence[Setting]) -> list[Setting]:

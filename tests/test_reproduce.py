@@ -115,7 +115,6 @@ def test_searches_ship():
     for name in SEARCHES:
         record = search_of(name)
         picked = next(s for s in record["settings"] if s["number"] == record["pick"])
-        assert picked["trials"] == max(setting["trials"] for setting in record["settings"])
         assert record["plan"]["model"] == name
         if name == "reward-model":
             from agents.reward_model import RewardModelConfig
