@@ -25,7 +25,7 @@ from elpa_env.errors import InputError, at_least, check_choice, in_range
 from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.rules import Masking, Reward
 from elpa_env.sampler import FEWER, SEARCHED, TUNED, Access, Preset, Progress, chosen_by
-from elpa_env.seeds import small_seed, spawn
+from elpa_env.seeds import Seed, small_seed, spawn
 from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.table import EnergyModel, Table
 from elpa_env.training import TrainingSet
@@ -382,7 +382,7 @@ def train_dqn(
         raise InputError(f"source {source} learns from a training set: pass training_set")
     config = config or _default(source)
     space = _space(space, training_set, source)
-    agent_seed, model_seed = spawn(seed, 2)
+    agent_seed, _ = spawn(seed, 2)
     steps = _steps(config, source, space)
     first = config.reward_model.n_updates if source == "model" else 0
 
@@ -393,7 +393,7 @@ def train_dqn(
     energy_model = _energy_model(source, space)
     if source == "model":
         assert training_set is not None
-        energy_model = RewardModel(config.reward_model, seed=model_seed)
+        energy_model = RewardModel(config.reward_model, seed=reward_model_seed(seed))
         energy_model.fit(training_set, lambda done, _: ahead(done))
     with preserved_generators():
         env = None
@@ -406,6 +406,11 @@ def train_dqn(
     model.access = _access(model, energy_model, training_set, reward, config)
     model.trained_on = _trained_on(energy_model, training_set)
     return model
+
+
+def reward_model_seed(seed: int) -> Seed:
+    """Seed of the reward model of an agent with a seed."""
+    return spawn(seed, 2)[1]
 
 
 def _default(source: Source | EnergyModel) -> DQNConfig:

@@ -8,6 +8,8 @@ import pytest
 import torch as th
 
 from agents import VARIANTS, AgentSampler, train_offline
+from agents.plan import PlanSampler
+from agents.reward_model import RewardModel
 from elpa_env import ExactSampler, Sampler, load_landscape
 from elpa_env.backups import Backup
 from elpa_env.checkpoint import read_checkpoint, write_checkpoint
@@ -38,6 +40,7 @@ TINY = {
     },
 }
 TRAINED = list(TINY)
+TINY["plan"] = SMALL  # which leaves no checkpoint
 OPTIMAL = ["optimal-hard", "optimal-soft"]
 
 
@@ -90,6 +93,25 @@ class TestContract:
         for bad in (0, 11):
             with pytest.raises(InputError):
                 samplers[name].sample(5, target_class=bad, seed=0)
+
+
+def test_the_plan_has_the_reward_model_of_its_agent(small_set, samplers):
+    """Compositions are drawn in proportion to exp(β reward), reckoned one by one."""
+    plan, agent = samplers["plan"], samplers["dqn-soft-model"]
+    theirs = agent.model.env.env.settings.energy_model
+    assert isinstance(theirs, RewardModel)
+    index = small_set.index[:200]
+    numbers = space.index_to_numbers(index)
+    np.testing.assert_array_equal(plan.reward_model(numbers), theirs(numbers))
+    distribution = plan.distribution(1)
+    assert distribution.sum() == pytest.approx(1)
+    assert distribution[~space.composition_mask].sum() == 0
+    reward = theirs.reward(numbers, None, None, 1)
+    expected = np.exp(SMALL.beta * (reward[:, None] - reward[None, :]))
+    p = distribution[index]
+    np.testing.assert_allclose(p[:, None] / p[None, :], expected, rtol=1e-6)
+    with pytest.raises(InputError, match="call fit"):
+        PlanSampler(SMALL).distribution(1)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -189,13 +211,13 @@ class TestExact:
 
 
 def test_reference_lines_say_what_they_are():
-    assert set(MODELS) == {*TRAINED, *BASELINES, *OPTIMAL}
+    assert set(MODELS) == {*TRAINED, "plan", *BASELINES, *OPTIMAL}
     for name in OPTIMAL:
         assert MODELS[name].title.startswith("optimal")
         assert not MODELS[name].suffix
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if not name.endswith("-oracle")])
+@pytest.mark.parametrize("name", ["plan", *(name for name in TRAINED if not name.endswith("-oracle"))])
 def test_what_learns_from_labels_sees_no_landscape(name, small_set, monkeypatch):
     """A poisoned landscape changes nothing: nobody asks it."""
     expected = make(name, small_set).sample(500, target_class=1, seed=0)
@@ -233,6 +255,8 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("reference", landscape_queries=space.n_compositions)
         elif name.endswith("-oracle"):
             assert seen == Access("oracle", landscape_queries=episodes)
+        elif name == "plan":
+            assert seen == Access("model-based", labels, model_queries=space.n_compositions)
         elif name.endswith(("-model", "-any")):
             assert seen == Access("model-based", labels, model_queries=episodes)
         else:

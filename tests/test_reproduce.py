@@ -154,7 +154,8 @@ class TestCommand:
     def test_one_folder_serves_all(self, run, tmp_path, tiny_defaults, monkeypatch):
         """Tables and figures share their runs, and one VAE serves both classes."""
         trained = []
-        for name in FOUR:
+        all_models = (*FOUR, "plan")
+        for name in all_models:
             spec = registry.MODELS[name]
 
             def train(task, name=name, spec=spec):
@@ -163,12 +164,12 @@ class TestCommand:
 
             monkeypatch.setitem(registry.MODELS, name, replace(spec, train=train))
         assert run("reproduce", "table1", *HOW, "--seeds", 2)[0] == 0
-        assert sorted(trained) == sorted((name, seed) for name in FOUR for seed in (0, 1))
+        assert sorted(trained) == sorted((name, seed) for name in all_models for seed in (0, 1))
         trained.clear()
         for name in ("tableS2", "figure4", "figure5", "figure6"):
             status, _, err = run("reproduce", name, *HOW)
             assert (status, err) == (0, "")
-        assert sorted(set(trained)) == sorted((name, seed) for name in FOUR for seed in (2, 3, 4))
+        assert sorted(set(trained)) == sorted((name, seed) for name in all_models for seed in (2, 3, 4))
         trained.clear()
         assert run("reproduce", "table2", *HOW, "--seeds", 1)[::2] == (0, "")
         assert sorted(trained) == [("dqn", 0), ("dqn-soft-model", 0)]
@@ -184,7 +185,7 @@ class TestCommand:
         for curve in curves.values():
             assert curve["n_samples"][-1] == 150
         assert run("reproduce", "table1", *HOW, "--seeds", 1, "--retrain")[0] == 0
-        assert sorted(trained) == sorted((name, 0) for name in FOUR)
+        assert sorted(trained) == sorted((name, 0) for name in all_models)
         trained.clear()
         status, out, _ = run("reproduce", "table2", *HOW, "--stored", "--seeds", 9)
         assert status == 0

@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
+from agents import plan
 from agents.checkpoint import NAME as DQN_NAME
 from agents.checkpoint import written_by_sb3
+from agents.plan import PlanSampler
 from agents.sb3_sampler import AgentSampler
 from agents.train import SEARCH, VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
@@ -166,6 +168,10 @@ def _baseline(name: str) -> ModelSpec:
     )
 
 
+def _train_plan(task: Task) -> PlanSampler:
+    return PlanSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
+
+
 def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     return ModelSpec(
         name,
@@ -201,6 +207,7 @@ _ALL: Final = (
     ),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
+    ModelSpec("plan", "exact soft policy, model", _train_plan, plan.PRESETS, cost=2, every_class=True),
     _optimal("optimal-hard", "max"),
     _optimal("optimal-soft", "soft"),
 )
@@ -211,7 +218,8 @@ MODELS: Final[dict[str, ModelSpec]] = {spec.name: spec for spec in _ALL}
 A DQN is trained offline, from the episodes of the training set; in the environment against a reward
 model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
 (``-oracle``). ``soft`` is the soft backup. Oracles and exact solutions see what all are judged by, which the
-others must not; `elpa_env.sampler.access_of` says what each one saw.
+others must not; `elpa_env.sampler.access_of` says what each one saw. ``plan`` is the exact soft policy on
+the reward model that ``dqn-soft-model`` acts against: what that agent approaches.
 """
 
 AGENT: Final = "dqn-soft-model"

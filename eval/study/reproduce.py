@@ -380,7 +380,7 @@ def _trials(*models: str) -> Shown:
     return show
 
 
-_BOTH: Final = (Batch(PAPER_MODELS), Batch((AGENT,), most=MANY_AGENTS))
+_BOTH: Final = (Batch(PAPER_MODELS), Batch((AGENT, "plan"), most=MANY_AGENTS))
 _ONE: Final = (Batch(FOUR, seeds=1, most=1),)
 
 RECIPES: Final[Mapping[str, Recipe]] = {
