@@ -1,8 +1,8 @@
 """The exact soft policy on a reward model: what an agent approaches, without learning to act.
 
 A soft backup without discount and with inverse temperature β makes the Boltzmann policy draw every
-composition in proportion to exp(β reward), see `elpa_env.solve`. Where all compositions can be listed, that is
-a table.
+composition in proportion to exp(β reward), see `elpa_env.solve`. Where all compositions can be listed, that
+is a table.
 """
 
 from __future__ import annotations

@@ -63,13 +63,16 @@ def draw_energy_landscape(
         left.set_yscale("log")
         left.set_xlabel(f"formation energy / ({targets.unit})")
         left.set_ylabel(f"compositions in {bins[1] - bins[0]:.2g} {targets.unit}")
-        left.legend(loc="center right")
+        left.yaxis.set_major_formatter(FuncFormatter(thousands))
+        left.legend(loc="lower center")
         energy, predicted = held_out
         ends = np.array([min(energy.min(), predicted.min()), max(energy.max(), predicted.max())])
         right.plot(ends, ends, color="0.4", linewidth=0.8)
         right.plot(energy, predicted, ".", markersize=3, alpha=0.4, color="C0")
         error = np.abs(predicted - energy).mean()
-        right.set_title(f"{len(energy):,} rows left out of the fit: off by {error:.3f} {targets.unit}")
+        right.set_title(
+            f"{len(energy):,} rows left out of the fit:\noff by {error:.3f} {targets.unit} on average"
+        )
         right.set_xlabel(f"DFT / ({targets.unit})")
         right.set_ylabel(f"regression / ({targets.unit})")
 
@@ -104,8 +107,8 @@ def draw_curves(
 ) -> None:
     """Figs. 4 and 7: what the samples of each model are, against how many there are.
 
-    A column a model: above, all samples stacked by what they are, on a linear axis; below, the same numbers
-    as lines, on logarithmic ones.
+    A column a model: above, all samples stacked by what they are, on a linear axis that may end where most are
+    repeated; below, the same numbers as lines, on logarithmic ones.
 
     Args:
         path: picture to write.
@@ -116,7 +119,7 @@ def draw_curves(
     """
     title = f"What is generated for {space.targets.title(target_class)}"
     with picture(path, (3.6 * len(curves), 7.2), title=title, caption=caption) as figure:
-        panels = figure.subplots(2, len(curves), squeeze=False, sharey="row")
+        panels = figure.subplots(2, len(curves), squeeze=False)
         for column, (name, curve) in enumerate(curves.items()):
             parts = _parts(curve, space, target_class)
             above, below = panels[:, column]
@@ -130,6 +133,8 @@ def draw_curves(
             for label, (values, colour) in parts.items():
                 below.plot(curve.n_samples, values, color=colour, label=label, linewidth=1.6)
             above.set_title(short(name))
+            # what is new would vanish beside what is repeated
+            above.set_ylim(0, min(curve.n_samples[-1], 3 * (curve.n_samples - curve.repeated).max()))
             _axes(above, below, first=column == 0)
         panels[0, 0].legend(loc="upper left", fontsize=7)
         panels[1, 0].legend(loc="upper left", fontsize=7)
@@ -140,10 +145,13 @@ def _axes(above: Axes, below: Axes, *, first: bool) -> None:
     below.set_xscale("log")
     below.set_yscale("log")
     below.set_ylim(bottom=0.8)
+    below.xaxis.set_major_formatter(FuncFormatter(thousands))
+    below.yaxis.set_major_formatter(FuncFormatter(thousands))
+    below.tick_params(axis="x", labelrotation=30)
     above.xaxis.set_major_formatter(FuncFormatter(thousands))
     above.yaxis.set_major_formatter(FuncFormatter(thousands))
     above.tick_params(axis="x", labelrotation=30)
-    above.margins(0)
+    above.margins(x=0)
     below.set_xlabel("valid samples")
     if first:
         above.set_ylabel("samples")
