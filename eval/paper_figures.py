@@ -107,8 +107,8 @@ def draw_curves(
 ) -> None:
     """Figs. 4 and 7: what the samples of each model are, against how many there are.
 
-    A column a model: above, all samples stacked by what they are, on a linear axis that may end where most are
-    repeated; below, the same numbers as lines, on logarithmic ones.
+    A column a model: above, all samples stacked by what they are, on a linear axis that ends where
+    most are repeated; below, the same numbers as lines, on logarithmic ones.
 
     Args:
         path: picture to write.
