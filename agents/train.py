@@ -228,9 +228,19 @@ _PAPER: Final = DQNConfig(
     target_update_interval=10,
 )
 """Section 2.3.3 of the paper."""
-_ACTING: Final = DQNConfig()
+_ACTING: Final = DQNConfig(
+    beta=7.03,
+    learning_rate=6.42e-3,
+    exploration=0.558,
+    reward_model=RewardModelConfig(sharpness=0.629),
+)
+_ACTING_TUNED: Final = DQNConfig(
+    reward_model=RewardModelConfig(
+        embedding=24, hidden=128, n_updates=1_500, batch_size=256, learning_rate=2e-2, weight_decay=0.05
+    )
+)
 _ORACLE: Final = replace(
-    _ACTING, backup="soft-double", beta=5.0, hidden=(256,) * 3, n_updates=12_000, exploration=0.1
+    _ACTING_TUNED, backup="soft-double", beta=5.0, hidden=(256,) * 3, n_updates=12_000, exploration=0.1
 )
 """True classes have sharper edges than a model's probabilities: a wider network, and longer to learn."""
 
@@ -245,7 +255,9 @@ def _offline(title: str, config: DQNConfig, by: str, **more: Preset) -> Variant:
     return Variant(title, "offline", {**presets, **more})
 
 
-def _acting(title: str, source: Source, config: DQNConfig, *, any_class: bool = False) -> Variant:
+def _acting(
+    title: str, source: Source, config: DQNConfig, by: str, *, any_class: bool = False, **more: Preset
+) -> Variant:
     reward_model = replace(config.reward_model, n_updates=config.reward_model.n_updates // 2)
     quick = replace(config, n_updates=config.n_updates // 3, reward_model=reward_model)
     small = replace(
@@ -256,11 +268,11 @@ def _acting(title: str, source: Source, config: DQNConfig, *, any_class: bool = 
         reward_model=replace(config.reward_model, n_updates=600),
     )
     presets = {
-        "quick": Preset(quick, _TUNED_ACTING),
+        "quick": Preset(quick, f"{by}, with fewer updates to save time"),
         "small": Preset(small, FEWER),
-        "default": Preset(config, _TUNED_ACTING),
+        "default": Preset(config, by),
     }
-    return Variant(title, source, presets, any_class)
+    return Variant(title, source, {**presets, **more}, any_class)
 
 
 VARIANTS: Final[dict[str, Variant]] = {
@@ -269,15 +281,27 @@ VARIANTS: Final[dict[str, Variant]] = {
     ),
     "dqn-max": _offline("DQN max", replace(_OFFLINE, backup="max"), f"{SEARCHED}, for another backup"),
     "dqn-soft": _offline("DQN soft", _OFFLINE_SOFT, SEARCHED, tuned=Preset(_OFFLINE_SOFT_TUNED, TUNED)),
-    "dqn-max-model": _acting("DQN max, model", "model", replace(_ACTING, backup="max")),
-    "dqn-double-model": _acting("DQN double, model", "model", replace(_ACTING, backup="double")),
-    "dqn-soft-model": _acting("DQN soft, model", "model", _ACTING),
-    "dqn-soft-any": _acting(
-        "DQN soft, any class", "model", replace(_ACTING, n_updates=8_000), any_class=True
+    "dqn-max-model": _acting(
+        "DQN max, model", "model", replace(_ACTING, backup="max"), f"{SEARCHED}, for another backup"
     ),
-    "dqn-max-oracle": _acting("DQN max, oracle", "oracle", replace(_ORACLE, backup="max")),
-    "dqn-double-oracle": _acting("DQN double, oracle", "oracle", replace(_ORACLE, backup="double")),
-    "dqn-soft-oracle": _acting("DQN soft, oracle", "oracle", _ORACLE),
+    "dqn-double-model": _acting(
+        "DQN double, model", "model", replace(_ACTING, backup="double"), f"{SEARCHED}, for another backup"
+    ),
+    "dqn-soft-model": _acting(
+        "DQN soft, model", "model", _ACTING, SEARCHED, tuned=Preset(_ACTING_TUNED, _TUNED_ACTING)
+    ),
+    "dqn-soft-any": _acting(
+        "DQN soft, any class",
+        "model",
+        replace(_ACTING, n_updates=8_000),
+        f"{SEARCHED}, for class 1",
+        any_class=True,
+    ),
+    "dqn-max-oracle": _acting("DQN max, oracle", "oracle", replace(_ORACLE, backup="max"), _TUNED_ACTING),
+    "dqn-double-oracle": _acting(
+        "DQN double, oracle", "oracle", replace(_ORACLE, backup="double"), _TUNED_ACTING
+    ),
+    "dqn-soft-oracle": _acting("DQN soft, oracle", "oracle", _ORACLE, _TUNED_ACTING),
 }
 """The DQNs that ship, by name."""
 SEARCH: Final[dict[Source, SearchSpace]] = {
