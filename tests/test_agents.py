@@ -694,8 +694,10 @@ class TestSupported:
         assert AgentSampler(trained["PPO"], target_class=1).access == Access("unknown")
         sampler = AgentSampler(train_offline(small_set, 1, TINY["dqn"]))
         assert sampler.access == Access("offline", small_set.n_labels, chosen_by="the user")
-        quick = replace(VARIANTS["dqn"].presets["quick"].config, n_updates=2_000)
-        assert chosen_by(quick, VARIANTS["dqn"].presets.values()).startswith("scores against the landscape")
+        quick = VARIANTS["dqn"].presets["quick"].config
+        assert chosen_by(quick, VARIANTS["dqn"].presets.values()).startswith("a search by the training set")
+        tuned = VARIANTS["dqn"].presets["tuned"]
+        assert chosen_by(tuned.config, VARIANTS["dqn"].presets.values()).startswith("scores against")
 
 
 class TestAnotherEnvironment:
