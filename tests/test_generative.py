@@ -234,6 +234,22 @@ class TestHyperparameters:
         }
 
     @kinds
+    def test_threads_change_nothing(self, kind):
+        """Samples are the same with any number of threads, which is as before afterwards."""
+        model = kind(MODELS[kind])
+        before = th.get_num_threads()
+        drawn = []
+        try:
+            for threads in (1, 2, 5):
+                th.set_num_threads(threads)
+                drawn.append(model.sample(100_000, target_class=2, seed=3))
+                assert th.get_num_threads() == threads
+        finally:
+            th.set_num_threads(before)
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        np.testing.assert_array_equal(drawn[0], drawn[2])
+
+    @kinds
     def test_checkpoints_bear_the_name(self, kind, tmp_path):
         kind(MODELS[kind]).save(tmp_path / "model.pt")
         record, arrays = read_checkpoint(tmp_path / "model.pt")
