@@ -229,10 +229,11 @@ _PAPER: Final = DQNConfig(
 )
 """Section 2.3.3 of the paper."""
 _ACTING: Final = DQNConfig(
-    beta=7.03,
-    learning_rate=6.42e-3,
-    exploration=0.558,
-    reward_model=RewardModelConfig(sharpness=0.629),
+    beta=5.88,
+    learning_rate=7.09e-3,
+    exploration=0.624,
+    replay_share=0.0,
+    reward_model=RewardModelConfig(sharpness=0.671),
 )
 _ACTING_TUNED: Final = DQNConfig(
     reward_model=RewardModelConfig(
