@@ -399,7 +399,7 @@ import numpy as np
 from eval import search
 from tests.test_search import ROWS
 
-def trial(plan, training_set, config, number, device):
+def trial(plan, training_set, config, number, device, repeat):
     time.sleep(0.4)
     return {"js_distance": 1 / (number + 2), "new": float(number)}
 

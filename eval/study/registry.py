@@ -207,7 +207,7 @@ _ALL: Final = (
     ),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
-    ModelSpec("plan", "exact soft policy, model", _train_plan, plan.PRESETS, cost=2, every_class=True),
+    ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
     _optimal("optimal-hard", "max"),
     _optimal("optimal-soft", "soft"),
 )

@@ -99,7 +99,7 @@ def _written(
     """A table, written as text and as Markdown, too."""
     table = Table(title=escape(note), caption=escape(more), caption_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if number == 1 else "right")
+        table.add_column(escape(column), justify="left" if number == 1 else "right", no_wrap=number < 2)
     for row in rows:
         table.add_row(*map(escape, row))
     write_table(folder / f"{name}.txt", table, 160)

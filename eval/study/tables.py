@@ -87,7 +87,8 @@ def _row_table(view: View) -> Table:
     several = len(view.judges) > 1
     if several:
         table.add_column("judge", no_wrap=True)
-    for title in [*(metric.short_heading for metric in METRICS.values()), *FURTHER]:
+    further = {title: value for title, value in FURTHER.items() if title != "seeds"}
+    for title in [*(metric.short_heading for metric in METRICS.values()), *further]:
         table.add_column(_stacked(title), justify="right", no_wrap=True)
     for name, title in view.titles().items():
         for judge in view.judges:
@@ -97,7 +98,7 @@ def _row_table(view: View) -> Table:
             summary = summarise(group)
             cells = [metric.show_mean(*summary[key]) for key, metric in METRICS.items()]
             judges = [escape(judge.name)] if several else []
-            table.add_row(escape(title), *judges, *cells, *(value(group) for value in FURTHER.values()))
+            table.add_row(escape(title), *judges, *cells, *(value(group) for value in further.values()))
     return table
 
 
