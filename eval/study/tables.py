@@ -104,7 +104,9 @@ def _row_table(view: View) -> Table:
 
 def _stacked(heading: str) -> str:
     """A heading a word a line, so that all columns fit side by side."""
-    words, slash, unit = heading.replace("rediscovered", "redis- covered").partition(" / ")
+    words, slash, unit = (
+        heading.replace("rediscovered", "redis- covered").replace("training", "train- ing").partition(" / ")
+    )
     return "\n".join([*words.replace(",", "").split(), *([f"/ {unit}"] if slash else [])])
 
 
