@@ -7,6 +7,7 @@ ask what an uninterrupted one would have asked.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -336,6 +337,12 @@ class Campaign:
         rows = self._file.read(f"SELECT {', '.join(names)} FROM labels ORDER BY number")
         columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
         return dict(zip(names, columns, strict=True))
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """What each round knew: round, n, labels, found, expected, candidates, seconds, time."""
+        names = ("round", "n", "labels", "found", "expected", "candidates", "seconds", "time")
+        rows = self._file.read(f"SELECT {', '.join(names)} FROM rounds ORDER BY round")
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def corrections(self) -> list[tuple[Any, ...]]:
         """What corrected labels said before: compound, energy, source, time, time of the correction."""
@@ -831,8 +838,6 @@ def _said(one: Told) -> str:
 
 
 def _json(parameters: Mapping[str, float]) -> str:
-    import json
-
     return json.dumps({name: float(value) for name, value in parameters.items()})
 
 
