@@ -198,6 +198,16 @@ def test_acquisitions_prefer_what_they_say():
     assert min(votes[0], votes[2]) > 10
 
 
+def test_far_from_the_goal_the_nearest_lead_there():
+    # both lie five deviations off: what is known worst must not be taken for promising
+    belief = Belief(np.array([[-1.0, 1.0, -0.9]]), np.array([[0.2, 0.6, 0.05]]))
+    goal = Goal.of(SPACE, "deep")
+    rng = np.random.default_rng(0)
+    assert goal.probability(belief, 0).max() < 1e-6
+    score = ACQUISITIONS["probability"](belief, goal, 0, 1, rng)
+    assert np.argsort(-score).tolist() == [0, 2, 1]
+
+
 def test_goal_names_targets_and_the_lowest():
     energy = np.array([-2.5, -1.5, 0.0])
     assert Goal.of(SPACE, "middle").reached(energy).tolist() == [False, True, False]

@@ -20,6 +20,8 @@ from elpa_env.training import TrainingSet
 
 LOWEST: Final = "lowest"
 """The goal that is no target of the space: the lowest energy of all."""
+LEAST_LIKELY: Final = 0.01
+"""Below which a stated probability is one of tails."""
 Acquisition = Literal["probability", "expected-improvement", "thompson", "uncertainty"]
 
 
@@ -89,8 +91,17 @@ Score = Callable[[Belief, Goal, float, int, np.random.Generator], NDArray[np.flo
 def _probability(
     belief: Belief, goal: Goal, best: float, n: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
+    """Probability of the goal; far from it the nearest compounds, two standard deviations granted.
+
+    Where nothing reaches `LEAST_LIKELY` the tails of distributions would decide, of which labels say nothing:
+    they would choose what is known worst. The upper confidence bound leads towards the goal instead (Srinivas
+    et al., ICML 2010).
+    """
     del n, rng
-    return goal.probability(belief, best)
+    p = goal.probability(belief, best)
+    if len(p) and p.max() >= LEAST_LIKELY:
+        return p
+    return goal.depth(belief.energy) + 2 * belief.uncertainty
 
 
 def _improvement(
