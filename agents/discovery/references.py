@@ -164,9 +164,11 @@ def load_references(
         references = read_references(spec)
         check_references(references, space)
         return references
-    kind, _, path = spec.partition(":")
-    if make_calculator is None or (kind != FIT and spec != ELEMENTS) or (kind == FIT and ":" in spec) > bool(path):
-        raise InputError(f"references must be a .csv table, {ELEMENTS}, {FIT} or {FIT}:rows.csv, got {spec!r}")
+    kind, colon, path = spec.partition(":")
+    known = spec == ELEMENTS or (kind == FIT and bool(path) == bool(colon))
+    if make_calculator is None or not known:
+        choices = f"a .csv table, {ELEMENTS}, {FIT} or {FIT}:rows.csv"
+        raise InputError(f"references must be {choices}, got {spec!r}")
     if spec == ELEMENTS:
         return compute_references(palette(space), make_calculator, progress)
     if path:
@@ -174,7 +176,9 @@ def load_references(
     elif space.prototype == ELPASOLITE_SPACE.prototype:
         rows = dft.read_dft()
     else:
-        raise InputError(f"{FIT} needs known formation energies of {space.name}: name them with {FIT}:rows.csv")
+        raise InputError(
+            f"{FIT} needs known formation energies of {space.name}: name them with {FIT}:rows.csv"
+        )
     return fit_references(space, rows.numbers, rows.energy, make_calculator, progress=progress)
 
 
@@ -194,10 +198,12 @@ def element_structure(symbol: str) -> Atoms:
     from ase.spacegroup import crystal
 
     if symbol in _DIATOMIC:
-        length, middle = _DIATOMIC[symbol], np.array(BOX) / 2
-        ends = [middle - (0, 0, length / 2), middle + (0, 0, length / 2)]
         moments = [1.0, 1.0] if symbol == "O" else None
-        return Atoms([symbol] * 2, positions=ends, cell=BOX, pbc=True, magmoms=moments)
+        molecule = Atoms([symbol] * 2, [(0, 0, 0), (0, 0, _DIATOMIC[symbol])], magmoms=moments)
+        molecule.set_cell(BOX)
+        molecule.set_pbc(True)
+        molecule.center()
+        return molecule
     if symbol in _CRYSTALS:
         (group, setting), cell, positions = _CRYSTALS[symbol]
         return crystal(
@@ -282,8 +288,8 @@ def fit_references(
         numbers: (n, S) atomic numbers of compounds.
         energy: (n,) their formation energies, eV/atom.
         make_calculator: makes the calculator.
-        per_element: compounds that are calculated for each element, drawn from the lower half of its energies:
-            potentials know little of what is far from stable.
+        per_element: compounds that are calculated for each element, drawn from the lower half of its
+            energies: potentials know little of what is far from stable.
         seed: of that draw.
         progress: called with compounds done and their number.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import math
 import time
 from collections import Counter
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 SCALES: Final = (0.9, 1.0, 1.1, 1.2)
 """Lengths of the cell that are tried first, over those at which covalent radii touch."""
 SMALLEST, LARGEST = 0.6, 1.8
-"""The same, beyond which none is tried: a cell that collapses has more and more neighbours within a cutoff."""
+"""The same, beyond which none is tried: a cell that collapses has ever more neighbours within a cutoff."""
 _STEP: Final = 0.1
 REACH: Final = 0.1
 """How far parameters go from where they start: lengths relative to their value, coordinates as they are."""
@@ -86,6 +87,7 @@ class Geometry:
         self.angles = tuple(n for n in self._used_in(slice(3, 6)) if n not in self.lengths)
         self.primitive, self._chosen = _primitive(atoms)
         self.symbols: list[str] = [str(atoms.symbols[i]) for i in self._chosen]
+        self._radii = COVALENT_RADII[atoms.numbers[self._chosen]].astype(np.float64)
         self._positions = self._scaled(atoms)
         self.slopes: dict[str, NDArray[np.float64]] = {}
         """(n, 3) change of the scaled positions with each parameter."""
@@ -161,13 +163,17 @@ class Geometry:
 
     def _touching(self, values: Mapping[str, float]) -> float:
         """By how much the lengths grow for the two closest atoms to be their covalent radii apart."""
-        from ase.neighborlist import neighbor_list
-
-        atoms = self.atoms(values)
-        cutoff = 2 * (atoms.get_volume() / len(atoms)) ** (1 / 3)
-        first, second, distance = neighbor_list("ijd", atoms, cutoff)
-        radii = COVALENT_RADII[atoms.numbers]
-        return float(((radii[first] + radii[second]) / np.maximum(distance, 1e-6)).max())
+        cell, scaled = self.cell(values), self.positions(values)
+        away = scaled[:, None] - scaled
+        away -= np.rint(away)
+        needed = self._radii[:, None] + self._radii
+        tightest = 0.0
+        for image in itertools.product((-1, 0, 1), repeat=3):
+            distance = np.linalg.norm((away + image) @ cell, axis=-1)
+            if image == (0, 0, 0):
+                np.fill_diagonal(distance, np.inf)
+            tightest = max(tightest, float((needed / np.maximum(distance, 1e-6)).max()))
+        return tightest
 
 
 def _primitive(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -442,7 +448,7 @@ def check_relaxable(space: Space, name: str) -> None:
 
 
 def chgnet_calculator() -> Calculator:
-    """CHGNet (Deng et al., Nat. Mach. Intell. 2023, 5, 1031) as an ASE calculator, its weights from the wheel.
+    """CHGNet (Deng et al., Nat. Mach. Intell. 2023, 5, 1031), with the weights that come in its wheel.
 
     Raises:
         InputError: it is not installed.
