@@ -261,7 +261,8 @@ def _relaxed_energy(atoms: Atoms, *, is_molecule: bool) -> float:
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS
 
-    BFGS(atoms if is_molecule else FrechetCellFilter(atoms), logfile=None).run(fmax=_FORCE, steps=_MOST_STEPS)
+    moving: Any = atoms if is_molecule else FrechetCellFilter(atoms)
+    BFGS(moving, logfile=None).run(fmax=_FORCE, steps=_MOST_STEPS)
     energy = float(atoms.get_potential_energy()) / len(atoms)
     if not math.isfinite(energy):
         raise ValueError("its energy is not finite")

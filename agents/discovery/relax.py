@@ -454,16 +454,20 @@ def chgnet_calculator() -> Calculator:
         InputError: it is not installed.
     """
     _require_chgnet()
-    from ase.build import bulk
-
     with _silence():
-        from chgnet.model import CHGNet
         from chgnet.model.dynamics import CHGNetCalculator
+        from chgnet.model.model import CHGNet
+
+        class Quiet(CHGNetCalculator):  # type: ignore[misc]
+            """The same; its libraries warn of every noble gas."""
+
+            def calculate(self, *args: Any, **kwargs: Any) -> None:
+                """Calculate all properties."""
+                with _silence():
+                    super().calculate(*args, **kwargs)
 
         model = CHGNet.load(model_name=CHGNET_MODEL, use_device="cpu", verbose=False)
-        calculator: Calculator = CHGNetCalculator(model, use_device="cpu", on_isolated_atoms="ignore")
-        # PyTorch warns of the potential's code once a process, in its first calculation
-        calculator.get_potential_energy(bulk("Al"))
+        calculator: Calculator = Quiet(model, use_device="cpu", on_isolated_atoms="ignore")
     return calculator
 
 
