@@ -75,9 +75,11 @@ class Structure:
         self._slopes = request["derivatives"]
 
     def is_length(self, name):
+        """Whether a parameter changes the cell."""
         return bool(np.any(self._slopes[name]["cell"]))
 
     def atoms(self, values):
+        """The atoms for values of all parameters."""
         cell, scaled = self._cell.copy(), self._scaled.copy()
         for name, slope in self._slopes.items():
             cell += (values[name] - self.start[name]) * np.array(slope["cell"])

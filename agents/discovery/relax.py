@@ -458,7 +458,7 @@ def chgnet_calculator() -> Calculator:
         from chgnet.model.dynamics import CHGNetCalculator
         from chgnet.model.model import CHGNet
 
-        class Quiet(CHGNetCalculator):  # type: ignore[misc]
+        class Quiet(CHGNetCalculator):
             """The same; its libraries warn of every noble gas."""
 
             def calculate(self, *args: Any, **kwargs: Any) -> None:
