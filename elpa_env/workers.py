@@ -33,7 +33,7 @@ class Here(ThreadPoolExecutor):
 @contextlib.contextmanager
 def processes(jobs: int) -> Iterator[Executor]:
     """Worker processes of this machine; they end at once when the block fails, and with their master."""
-    with _safe_path():
+    with safe_path():
         from loky import ProcessPoolExecutor
 
         executor = ProcessPoolExecutor(jobs, initializer=end_with, initargs=(os.getpid(),))
@@ -86,7 +86,7 @@ def end_with(master: int) -> None:
 
 
 @contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
+def safe_path() -> Iterator[None]:
     """New processes of Python look for no code in the working folder, as they otherwise do first."""
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"

@@ -18,7 +18,7 @@ from rich.table import Table as Shown
 
 from agents.discovery.acquisition import Goal
 from agents.discovery.campaign import Campaign, Settings
-from agents.discovery.energies import RowsEnergy, TableEnergy
+from agents.discovery.energies import ModelEnergy, RowsEnergy
 from agents.discovery.proposers import PROPOSERS, Proposer, SamplerProposer
 from agents.discovery.run import run_campaign
 from elpa_env import dft
@@ -221,7 +221,7 @@ def _campaign(field: Field, way: Way, seed: int, budget: int) -> dict[str, Any]:
             durable=False,
         ) as campaign,
     ):
-        run_campaign(campaign, TableEnergy(field.name, field.energy), budget=budget)
+        run_campaign(campaign, ModelEnergy(field.energy, field.space, field.name), budget=budget)
         seconds = time.perf_counter() - began
         rounds = campaign.rounds()
         return {

@@ -22,7 +22,7 @@ from agents.discovery import campaign as campaigns
 from agents.discovery.acquisition import ACQUISITIONS, Goal, take
 from agents.discovery.campaign import Campaign, NothingLeft, Settings, Told
 from agents.discovery.candidates import candidates, chemistry, write_structures
-from agents.discovery.energies import RowsEnergy, TableEnergy
+from agents.discovery.energies import ModelEnergy, RowsEnergy
 from agents.discovery.proposers import (
     AgentConfig,
     AgentProposer,
@@ -87,7 +87,7 @@ def energy_of(numbers):
 
 ENERGY = energy_of(SPACE.index_to_numbers(ALL))
 KNOWN_ENERGY = dict(zip(ALL.tolist(), ENERGY.tolist(), strict=True))
-SOURCE = TableEnergy("sums", energy_of)
+SOURCE = ModelEnergy(energy_of, SPACE, "sums")
 FEW = Settings(initial=20, batch_size=8)
 
 

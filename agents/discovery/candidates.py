@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from agents.discovery.acquisition import lowest_known
 from agents.discovery.campaign import KNOWN, Campaign
-from agents.discovery.relax import element_amounts
 from agents.discovery.surrogate import MIN_LABELS
 from elpa_env.dft import number_columns
 from elpa_env.errors import InputError, check_choice
 from elpa_env.files import atomic_folder, atomic_path, write_text
+from elpa_env.periodic import SYMBOLS
 from elpa_env.sampler import Progress
 from elpa_env.space import Space
 
@@ -115,13 +116,23 @@ def chemistry(space: Space, numbers: NDArray[np.int16]) -> tuple[list[bool | Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for one in numbers:
-            formula = "".join(f"{symbol}{n}" for symbol, n in element_amounts(space, one).items())
+            formula = "".join(f"{symbol}{n}" for symbol, n in _amounts(space, one).items())
             fits = bool(smact_validity(formula, use_pauling_test=False, include_alloys=False))
             balanced.append(fits)
             ordered.append(
                 fits and bool(smact_validity(formula, use_pauling_test=True, include_alloys=False))
             )
     return balanced, ordered
+
+
+def _amounts(space: Space, numbers: NDArray[np.int16]) -> Counter[str]:
+    """Atoms of each element in a formula unit of (S,) atomic numbers, by symbol."""
+    amounts: Counter[str] = Counter()
+    for site, number in zip(space.prototype.sites, numbers.tolist(), strict=True):
+        amounts[SYMBOLS[number]] += site.multiplicity
+    for fixed in space.prototype.fixed:
+        amounts[fixed.element] += fixed.multiplicity
+    return amounts
 
 
 def write_candidates(path: Path, table: pd.DataFrame) -> None:

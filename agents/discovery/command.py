@@ -1,275 +1,424 @@
-"""Energies by a program of the user's own, in whatever environment it needs.
+r"""Energies by a command of the user's: one JSON line a structure on its input, one on its output.
 
-The program runs on. It reads a line of JSON for every structure and answers each with a line of JSON: ::
+The command is started once for each calculation that runs side by side, without a shell, and stays. A line
+that it reads (here broken) holds
 
-    {"id": "7", "formula": "AlNaK2F6", "numbers": {"A": 13, ...}, "parameters": {"a": 8.5, "x": 0.25},
-     "symbols": ["Al", ...], "cell": [[...], ...], "scaled_positions": [[...], ...], "cif": "..."}
+    {"id": 3, "formula": "AlNaK2F6", "numbers": {"A": 13, "B": 11, "C": 19, "D": 9},
+     "symbols": ["Al", ...], "cell": [[0.0, 4.1, 4.1], ...], "scaled_positions": [[0.0, 0.0, 0.0], ...],
+     "parameters": {"a": 8.2, "x": 0.22},
+     "derivatives": {"a": {"cell": [[...]], "scaled_positions": [[...]]}, "x": {...}},
+     "cif": "..."}
 
-    {"id": "7", "energy": -2.91}  or  {"id": "7", "error": "did not converge"}
+``symbols``, ``cell`` (angstrom) and ``scaled_positions`` are the primitive cell at the ``parameters``, where
+covalent radii touch; ``derivatives`` is how it changes with each of them, so that a command can relax it
+within its symmetry; ``cif`` is the conventional cell. A prototype without a structure has none of these.
+The command answers
 
-``energy`` is the formation energy in eV/atom; ``parameters``, the relaxed ones, may stand beside it. The
-structure is missing where the prototype has none. What the program writes to its standard error goes to that
-of this process's log file, and its last line stands in the message where the program ends.
+    {"id": 3, "energy": -2.51}
+
+in the quantity of the space's targets, which is the formation energy in eV/atom unless it is said otherwise,
+perhaps with ``"parameters"`` as relaxed; or ``{"id": 3, "error": "why not"}``. Everything else that it
+prints belongs on its standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import queue
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from typing import IO, Any, Final, Literal
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.discovery.outcome import Outcome
+from agents.discovery.energies import COMMAND, Outcome, Workers, failed
+from elpa_env.dft import MAX_ENERGY
 from elpa_env.errors import InputError, printable
 from elpa_env.space import Space
 
-MAX_ENERGY: Final = 25.0
-"""eV/atom; a larger one is in other units."""
-MAX_LINE: Final = 1 << 20
-"""Characters of an answer."""
-_GRACE: Final = 2.0
-"""Seconds that a program has to end by itself."""
+_MAX_LINE: Final = 1 << 20
+_MAX_WAITING: Final = 100
+"""Lines that are read before anybody asks for them."""
+_PATIENCE: Final = 2.0
+"""Seconds that a command has to end by itself when its input ends."""
+_FIRST_LOOK: Final = 0.5
+"""Seconds after its start in which a command that dies is taken for one that cannot be started."""
+_QUOTED: Final = 80
+_POLL: Final = 0.2
 
 
-class Failed(Exception):
-    """A try did not give an energy; what it says is one line."""
+class _TryError(Exception):
+    """A try that failed: the command died or answered nonsense."""
 
 
 class CommandEnergy:
-    """Energies by a command; threads have a process of it each.
+    """Energies by a long-lived command, a process for each thread that asks at the same time.
+
+    A process that dies, answers nonsense or runs over its time is ended with all that it started, and
+    another takes its place.
 
     Args:
-        command: program and arguments, as a shell would read them; no shell is used.
-        space: of the compositions.
-        time_limit: seconds for a structure.
-        retries: further tries for a structure whose process hangs, ends or answers nonsense.
+        command: as a shell would split it; no shell is run.
+        space: of the compounds.
+        time_limit: seconds for a compound, all tries together.
+        retries: tries for a compound beyond the first, where the command died or answered nonsense; an error
+            that it states is final.
+
+    Attributes:
+        name: see `agents.discovery.energies.EnergySource`.
+        restarts: processes that were ended because a try failed.
 
     Raises:
-        InputError: the command is empty or there is no such program.
+        InputError: the command cannot be started.
     """
 
-    workers: Literal["threads", "processes"] = "threads"
+    workers: Workers = "threads"
 
-    def __init__(self, command: str, space: Space, time_limit: float = 3600.0, retries: int = 2) -> None:
+    def __init__(self, command: str, space: Space, *, time_limit: float = 3600.0, retries: int = 2) -> None:
         try:
-            self._words = shlex.split(command)
+            self._arguments = shlex.split(command)
         except ValueError as error:
-            raise InputError(f"the command {command!r} cannot be read: {error}") from error
-        if not self._words:
-            raise InputError("the command is empty: write 'command: PROGRAM ARGUMENTS'")
-        if shutil.which(self._words[0]) is None:
-            raise InputError(f"the command cannot be started: there is no program {self._words[0]!r}")
-        if not time_limit > 0:
-            raise InputError(f"the time limit must be above 0 seconds, got {time_limit:g}")
-        if retries < 0:
-            raise InputError(f"the number of retries must be at least 0, got {retries}")
-        self.name = printable(f"command: {command}")
-        self.space, self.time_limit, self.retries = space, time_limit, retries
-        self._idle: list[_Process] = []
-        self._all: set[_Process] = set()
+            raise InputError(f"cannot read the command {command!r} ({error}): close its quotes") from error
+        if not self._arguments:
+            raise InputError(f"{COMMAND} names no command: write '{COMMAND} python3 label.py'")
+        self.name = f"{COMMAND} {printable(command)}"
+        self._space = space
+        self._time_limit = time_limit
+        self._retries = retries
+        self._prepare()
+        with self._lock:
+            process = self._start()
+        if not process.lives_for(_FIRST_LOOK):
+            reason = process.obituary()
+            self.close()
+            raise InputError(f"cannot use the command {command!r}: {reason}")
+        self._idle.append(process)
+
+    def _prepare(self) -> None:
+        """What belongs to this process alone."""
+        self.restarts = 0
+        self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._closed = False
-        self._number = 0
+        self._closed = 0
+        self._idle: list[_Process] = []
+        self._processes: set[_Process] = set()
+        weakref.finalize(self, _end_all, self._processes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker elsewhere needs to start the command for itself."""
+        kept = ("name", "_arguments", "_space", "_time_limit", "_retries")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start nothing yet."""
+        self.__dict__.update(state)
+        self._prepare()
 
     def __call__(self, numbers: NDArray[np.int16]) -> Outcome:
-        """See `EnergySource`."""
-        began = time.perf_counter()
-        request = structure_request(self.space, numbers)
-        error = ""
-        for _ in range(1 + self.retries):
-            process = None
+        """The outcome for (S,) atomic numbers."""
+        started = time.perf_counter()
+        closed = self._closed
+        try:
+            request = self._request(numbers)
+        except InputError as error:
+            return failed(error, time.perf_counter() - started)
+        reason, until = "", started + self._time_limit
+        for tries in range(1, self._retries + 2):
             try:
-                process = self._take()
-                with self._lock:
-                    self._number += 1
-                    name = str(self._number)
-                energy, parameters = _answer(process.ask({"id": name, **request}, self.time_limit), name)
-            except _Said as said:
-                assert process is not None
-                self._give_back(process)
-                return Outcome(math.nan, str(said), time.perf_counter() - began)
-            except Failed as failed:
-                error = str(failed)
-                if process is not None:
-                    self._drop(process)
-                if self._closed:
+                outcome = self._try(request, until, closed)
+            except _TryError as error:
+                reason = str(error) if tries == 1 else f"{error} ({tries} tries)"
+                if self._closed != closed:
+                    reason = "it was stopped"
                     break
-                continue
-            except BaseException:
-                if process is not None:
-                    self._drop(process)
-                raise
-            self._give_back(process)
-            return Outcome(energy, "", time.perf_counter() - began, parameters)
-        tries = f" ({1 + self.retries} tries)" if self.retries else ""
-        return Outcome(math.nan, f"{error}{tries}", time.perf_counter() - began)
+            except InputError as error:
+                reason = str(error)
+                break
+            except TimeoutError:
+                reason = f"it takes longer than {self._time_limit:g} s"
+                break
+            else:
+                energy, seconds = outcome.energy, time.perf_counter() - started
+                return Outcome(energy, outcome.error, seconds, outcome.parameters)
+        return failed(reason, time.perf_counter() - started)
 
     def close(self) -> None:
-        """End all processes of the command."""
+        """End all processes; a calculation that runs fails, and a later one starts anew."""
         with self._lock:
-            self._closed = True
-            running, self._idle = list(self._all), []
-        for process in running:
-            self._drop(process)
+            self._closed += 1
+            self._idle.clear()
+            processes = list(self._processes)
+            self._processes.clear()
+        _end_all(processes)
 
-    def _take(self) -> _Process:
+    # --- one try ---
+
+    def _try(self, request: Mapping[str, Any], until: float, closed: int) -> Outcome:
+        """Ask once.
+
+        Raises:
+            _TryError: it failed.
+            TimeoutError: there is no time left.
+        """
+        number = next(self._ids)
+        line = json.dumps({"id": number, **request}).encode() + b"\n"
+        with self._process(closed) as process:
+            answer = process.ask(line, until)
+            return self._understand(answer, number)
+
+    @contextlib.contextmanager
+    def _process(self, closed: int) -> Iterator[_Process]:
+        """A process that nobody else asks; it is ended where the block raises."""
         with self._lock:
-            if self._closed:
-                raise Failed("the campaign was ended")
-            if self._idle:
-                return self._idle.pop()
-        process = _Process(self._words)
+            if self._closed != closed:
+                raise _TryError("it was stopped")
+            process = self._idle.pop() if self._idle else self._start()
+        try:
+            yield process
+        except BaseException:
+            with self._lock:
+                self.restarts += self._closed == closed
+                self._processes.discard(process)
+            process.end()
+            raise
         with self._lock:
-            self._all.add(process)
+            if self._closed == closed:
+                self._idle.append(process)
+
+    def _start(self) -> _Process:
+        """A new process, with the lock held.
+
+        Raises:
+            InputError: it cannot be started.
+        """
+        try:
+            process = _Process(self._arguments)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"cannot start the command {self._arguments[0]!r}: {reason}") from error
+        self._processes.add(process)
         return process
 
-    def _give_back(self, process: _Process) -> None:
-        with self._lock:
-            self._idle.append(process)
+    # --- what is said ---
 
-    def _drop(self, process: _Process) -> None:
-        process.end()
-        with self._lock:
-            self._all.discard(process)
+    def _request(self, numbers: NDArray[np.int16]) -> dict[str, Any]:
+        """What the command is told of a compound."""
+        space = self._space
+        (formula,) = space.index_to_formula(space.numbers_to_index(numbers[None]))
+        of_site = dict(zip(space.sites, numbers.tolist(), strict=True))
+        request: dict[str, Any] = {"formula": str(formula), "numbers": of_site}
+        if space.prototype.structure is None:
+            return request
+        from agents.discovery.relax import Geometry
+
+        geometry = Geometry(space.prototype, numbers)
+        values = geometry.start
+        derivatives = {
+            name: {
+                "cell": geometry.cell_slope(name, values).tolist(),
+                "scaled_positions": geometry.slopes[name].tolist(),
+            }
+            for name in geometry.names
+        }
+        return request | {
+            "symbols": geometry.symbols,
+            "cell": geometry.cell(values).tolist(),
+            "scaled_positions": geometry.positions(values).tolist(),
+            "parameters": values,
+            "derivatives": derivatives,
+            "cif": space.prototype.cif(numbers, **values),
+        }
+
+    def _understand(self, line: bytes, number: int) -> Outcome:
+        """The outcome that an answer states.
+
+        Raises:
+            _TryError: it states none.
+        """
+        text = line.decode("utf-8", errors="replace").strip()
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            raise _nonsense(text, "no JSON") from None
+        if not isinstance(answer, dict):
+            raise _nonsense(text, "no JSON object")
+        if answer.get("id") != number or isinstance(answer.get("id"), bool):
+            raise _nonsense(text, f"its id must be {number}")
+        if answer.get("error") is not None:
+            return failed(str(answer["error"]))
+        energy = _finite(answer.get("energy"))
+        if energy is None:
+            raise _nonsense(text, "its energy must be a finite number")
+        if self._space.targets.unit == "eV/atom" and abs(energy) > MAX_ENERGY:
+            raise _nonsense(text, f"the energy must be within ±{MAX_ENERGY:g} eV/atom")
+        parameters = answer.get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise _nonsense(text, "its parameters must be finite numbers by name")
+        known = {name: n for name, value in parameters.items() if (n := _finite(value)) is not None}
+        if len(known) < len(parameters):
+            raise _nonsense(text, "its parameters must be finite numbers by name")
+        return Outcome(energy, parameters=known)
 
 
-class _Said(Exception):
-    """The program itself says why there is no energy; another try would say the same."""
+def _finite(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    return None
+
+
+def _nonsense(text: str, why: str) -> _TryError:
+    shown = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+    return _TryError(f"the command answered {printable(shown)!r}: {why}")
+
+
+def _end_all(processes: Sequence[_Process] | set[_Process]) -> None:
+    """End processes side by side: all of their inputs first."""
+    for process in list(processes):
+        process.close_input()
+    until = time.perf_counter() + _PATIENCE
+    for process in list(processes):
+        process.end(until)
+
+
+# --- A process ---
 
 
 class _Process:
-    """A running program."""
+    """A running command in a process group of its own, so that all that it starts can be ended with it."""
 
-    def __init__(self, words: list[str]) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+    def __init__(self, arguments: Sequence[str]) -> None:
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(
+            list(arguments), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self._input: IO[bytes] = self._popen.stdin
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
+        self._last_words = ""
+        self._ended = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read_answers, args=(self._popen.stdout,), daemon=True),
+            threading.Thread(target=self._read_errors, args=(self._popen.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def lives_for(self, seconds: float) -> bool:
+        """Whether it has not ended so many seconds from now."""
         try:
-            self._process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._errors.close()
-            raise Failed(f"the command cannot be started: {error.strerror or error}") from error
-        self._lines: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
-    def _read(self) -> None:
-        """Pass lines on as they come; an empty one at the end."""
-        assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            while line := self._process.stdout.readline(MAX_LINE):
-                self._lines.put(line)
-        self._lines.put(b"")
-
-    def ask(self, request: Mapping[str, Any], time_limit: float) -> bytes:
-        """The line that the program answers with.
+    def ask(self, line: bytes, until: float) -> bytes:
+        """Its answer to a line.
 
         Raises:
-            Failed: it ends, or takes too long.
+            _TryError: it has ended, or did instead of answering.
+            TimeoutError: there is none until then.
         """
-        assert self._process.stdin is not None
+        remaining = until - time.perf_counter()
+        if remaining <= 0:
+            raise TimeoutError
+        # a command that does not read leaves its input full: writing to it ends when it is killed
+        killer = threading.Timer(remaining, self._kill)
+        killer.start()
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise Failed(self._ended()) from None
-        try:
-            line = self._lines.get(timeout=time_limit)
-        except queue.Empty:
-            raise Failed(f"the command took longer than {time_limit:g} s") from None
-        if not line:
-            raise Failed(self._ended())
-        return line
+            self._input.write(line)
+            self._input.flush()
+        except (OSError, ValueError):
+            if time.perf_counter() >= until:
+                raise TimeoutError from None
+            raise _TryError(self.obituary()) from None
+        finally:
+            killer.cancel()
+        return self._answer(until)
 
-    def _ended(self) -> str:
-        """That the program ended, and the last that it said."""
+    def _answer(self, until: float) -> bytes:
+        """The next line that is not blank."""
+        while (remaining := until - time.perf_counter()) > 0:
+            try:
+                line = self._lines.get(timeout=remaining)
+            except queue.Empty:
+                break
+            if line is None:
+                raise _TryError(self.obituary())
+            if line.strip():
+                return line
+        raise TimeoutError
+
+    def obituary(self) -> str:
+        """How it ended, and the last that it wrote on its standard error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
-        status = self._process.poll()
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(self._errors.tell() - 4096, 0))
-        said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        last = f": {said[-1][:200]}" if said else ""
-        return printable(f"the command ended with status {status}{last}")
+            self._popen.wait(_PATIENCE)
+        self._readers[1].join(_POLL)
+        status = self._popen.poll()
+        how = "closed its output" if status is None else f"ended with status {status}"
+        return f"the command {how}" + (f": {self._last_words}" if self._last_words else "")
 
-    def end(self) -> None:
-        """End the program and all that it started."""
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+    def close_input(self) -> None:
+        """Tell it that there is nothing more to come."""
+        with contextlib.suppress(OSError, ValueError):
+            self._input.close()
+
+    def end(self, until: float = 0.0) -> None:
+        """End it and all that it started, and wait for that; by itself until then, by force afterwards."""
+        self._ended.set()
+        if until:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(max(0.0, until - time.perf_counter()))
+        self._kill()
+        self._popen.wait()
+        self.close_input()
+        for reader in self._readers:
+            reader.join(_PATIENCE)
+        with contextlib.suppress(queue.Empty, queue.Full):
+            if self._lines.full():
+                self._lines.get_nowait()
+            self._lines.put_nowait(None)  # who still waits for an answer waits in vain
+
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._errors.close()
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _read_answers(self, stream: IO[bytes]) -> None:
+        """Keep lines for whoever asks; a command that writes on and on has to wait."""
+        with stream:
+            for line in _lines(stream):
+                self._put(line)
+        self._put(None)
+
+    def _put(self, line: bytes | None) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(queue.Full):
+                self._lines.put(line, timeout=_POLL)
+                return
+
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in _lines(stream):
+                if words := printable(line.decode("utf-8", errors="replace").strip()):
+                    self._last_words = words[-2 * _QUOTED :]
 
 
-def _answer(line: bytes, name: str) -> tuple[float, dict[str, float]]:
-    """Energy and parameters that a line states.
-
-    Raises:
-        Failed: it is no answer to that request.
-        _Said: it says why there is no energy.
-    """
-    shown = printable(line.decode("utf-8", "replace").strip())[:80]
-    try:
-        answer = json.loads(line)
-    except (ValueError, RecursionError):
-        raise Failed(f"the command answered {shown!r}, which is no JSON") from None
-    if not isinstance(answer, dict) or str(answer.get("id")) != name:
-        raise Failed(f"the command answered {shown!r}, not the structure that it was asked for")
-    if answer.get("error"):
-        raise _Said(printable(answer["error"])[:300])
-    energy, parameters = answer.get("energy"), answer.get("parameters") or {}
-    if isinstance(energy, bool) or not isinstance(energy, int | float) or not math.isfinite(energy):
-        raise Failed(f"the command answered {shown!r}, without a finite energy")
-    if abs(energy) > MAX_ENERGY:
-        raise Failed(
-            f"the command answered {energy:g} eV/atom, more than ±{MAX_ENERGY:g}: is it a total energy, or "
-            "that of a formula unit?"
-        )
-    plain = isinstance(parameters, dict) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in parameters.values()
-    )
-    if not plain:
-        raise Failed(f"the command answered {shown!r}, with parameters that are no numbers")
-    return float(energy), {str(key): float(value) for key, value in parameters.items()}
-
-
-def structure_request(space: Space, numbers: NDArray[np.int16]) -> dict[str, Any]:
-    """What a program is told of (S,) atomic numbers; see the module."""
-    index = space.numbers_to_index(np.asarray(numbers)[None])
-    (formula,) = space.index_to_formula(index)
-    request: dict[str, Any] = {
-        "formula": str(formula),
-        "numbers": dict(zip(space.sites, map(int, numbers), strict=True)),
-    }
-    prototype = space.prototype
-    if prototype.structure is None:
-        return request
-    atoms = prototype.atoms(numbers)
-    return {
-        **request,
-        "parameters": dict(prototype.structure.parameters),
-        "symbols": list(atoms.get_chemical_symbols()),
-        "cell": np.asarray(atoms.cell).tolist(),
-        "scaled_positions": atoms.get_scaled_positions().tolist(),
-        "cif": prototype.cif(numbers),
-    }
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Its lines to the end, cut where they are too long."""
+    with contextlib.suppress(OSError, ValueError):
+        while line := stream.readline(_MAX_LINE):
+            yield line

@@ -89,7 +89,7 @@ def _calculate(
     numbers = np.array([one.numbers for one in batch], dtype=np.int16)
     told, error = 0, ""
     outcomes = label_all(source, numbers, jobs=jobs, cluster=cluster)
-    with contextlib.closing(outcomes):
+    with contextlib.closing(outcomes):  # type: ignore[type-var]
         for place, outcome in outcomes:
             result = Told(batch[place].index, outcome.energy, outcome.error, source.name, outcome.parameters)
             try:

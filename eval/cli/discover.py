@@ -333,15 +333,14 @@ def references(
     overwrite: Overwrite = False,
 ) -> None:
     """Calculate the energies of the elements by CHGNet, which formation energies are counted from."""
-    from agents.discovery.chgnet import chgnet_calculator
     from agents.discovery.references import ELEMENTS, FIT, load_references, write_references
+    from agents.discovery.relax import chgnet_calculator
 
     target = check_target(out, overwrite=overwrite, kind="file")
     found, _ = _space(space)
-    chgnet_calculator()
     with progress_bar(common.console, "elements") as progress:
-        name = f"{FIT}{fit}" if fit else ELEMENTS
-        table = load_references(name, found, chgnet_calculator, progress)
+        name = f"{FIT}:{fit}" if fit else ELEMENTS
+        table = load_references(name, found, chgnet_calculator, progress=progress)
     write_references(target, table)
     common.say(f"energies of {len(table)} elements: {out}")
 
