@@ -167,6 +167,9 @@ class RewardModel:
         self.space = ELPASOLITE_SPACE
         self.report: dict[str, Any] = {}
         """Held-out error and calibration, see `fit`."""
+        self.held_out: tuple[NDArray[np.float64], NDArray[np.float64]] = np.zeros(0), np.zeros(0)
+        """(n,) eV/atom of the rows of `TrainingSet.distinct` by the network that left each out, and the
+        scale of its error."""
         self._networks: SiteNetworks
         self._centre, self._spread = 0.0, 1.0
         self._log_scale = np.zeros(3)
@@ -211,6 +214,7 @@ class RewardModel:
         self._train(elements, (energy - self._centre) / self._spread, fold, generator, progress)
         predicted = self._predict(elements)[fold, np.arange(len(index))]
         self._log_scale = self._fit_scale(predicted, energy)
+        self.held_out = predicted, self._scale(predicted)
         self.report = self._judge(predicted, rows)
         self.trained_on = training_set.record()
         self._last = None
@@ -236,6 +240,14 @@ class RewardModel:
             target_class: (n,) or one for all, 1..k.
         """
         return np.asarray(self._probability(self._members(index), np.asarray(target_class)).mean(axis=0))
+
+    def members_and_scale(self, index: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(members, n) eV/atom of each network, and the scale of its error.
+
+        About each lies Student's t distribution with four degrees of freedom of that scale.
+        """
+        members = self._members(index)
+        return members, self._scale(members)
 
     def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float64]:
         """(n,) eV/atom of (n, S) atomic numbers; see `elpa_env.EnergyModel`."""
@@ -345,7 +357,7 @@ class RewardModel:
             np.array(limits).take(target_class - 1)
             for limits in (self.space.targets.low, self.space.targets.high)
         )
-        above, below = _t4_cdf((high - energy) / scale), _t4_cdf((low - energy) / scale)
+        above, below = t4_cdf((high - energy) / scale), t4_cdf((low - energy) / scale)
         return np.asarray(np.maximum(above - below, 0.0))
 
     def _judge(self, predicted: NDArray[np.float64], rows: TrainingSet) -> dict[str, Any]:
@@ -401,7 +413,7 @@ class RewardModel:
         return np.asarray(energies.double().numpy() * self._spread + self._centre)
 
 
-def _t4_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def t4_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cumulative distribution of Student's t with four degrees of freedom, in closed form."""
     with np.errstate(invalid="ignore", over="ignore"):
         t = np.where(np.isinf(x), np.sign(x), x / np.sqrt(4 + x * x))

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 
+import numpy as np
 import torch as th
+from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
 
 from agents.buffers import MixedReplayBuffer, fit_step_weights
 from agents.callbacks import ReportProgress
@@ -343,6 +346,7 @@ class Common(TypedDict, total=False):
     device: str
     progress: Progress | None
     tensorboard_log: str | None
+    weights: Mapping[str, NDArray[Any]] | None
 
 
 def train_offline(
@@ -377,6 +381,7 @@ def train_dqn(
     device: str = "cpu",
     progress: Progress | None = None,
     tensorboard_log: str | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> BoltzmannDQN:
     """Train an agent.
 
@@ -397,9 +402,11 @@ def train_dqn(
         progress: called with steps made and steps to make: updates of the reward model, then those of the
             agent, the steps of its warm-up included.
         tensorboard_log: folder for TensorBoard, as in SB3.
+        weights: of the network of an agent to go on from, by name as in its `state_dict`; none or empty for
+            new ones.
 
     Raises:
-        InputError: there is no training set where one is needed.
+        InputError: there is no training set where one is needed, or the weights are of another network.
     """
     if isinstance(source, str):
         check_choice("source", source, get_args(Source))
@@ -426,11 +433,32 @@ def train_dqn(
             env = _environment(space, energy_model, target_class, config, reward)
         model = _agent(space, config, target_class, env, training_set, reward, small_seed(agent_seed), device)
         model.tensorboard_log = tensorboard_log
+        if weights:
+            _go_on_from(model, weights)
         callback = ReportProgress(lambda done, _: ahead(first + done), steps) if progress else None
         model.learn(steps * model.n_envs, callback, log_interval=max(model.n_envs, 100))
     model.access = _access(model, energy_model, training_set, reward, config)
     model.trained_on = _trained_on(energy_model, training_set)
     return model
+
+
+def _go_on_from(model: BoltzmannDQN, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Give an agent the weights of another.
+
+    Raises:
+        InputError: they are of another network.
+    """
+    state = {name: th.as_tensor(np.array(value)) for name, value in weights.items()}
+    networks: list[nn.Module] = [model.q_net, model.q_net_target]
+    if model.q_net_average is not None:
+        networks.append(model.q_net_average.module)
+    for network in networks:
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                "weights are of another network than hyperparameters and space ask for"
+            ) from error
 
 
 def reward_model_seed(seed: int) -> Seed:

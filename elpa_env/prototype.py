@@ -401,6 +401,24 @@ class Structure:
         return cell, np.array(coordinates, dtype=np.float64)
 
 
+def parameters_of(structure: Structure) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names of the free parameters of a structure: lengths of the cell, its angles, internal coordinates.
+
+    One that serves for several counts for the first of these.
+    """
+
+    def named(texts: Iterable[str]) -> set[str]:
+        return {name for text in texts for _, name in _terms(text)[1]}
+
+    lengths, angles = named(structure.cell[:3]), named(structure.cell[3:])
+    names = tuple(structure.parameters)
+    return (
+        tuple(name for name in names if name in lengths),
+        tuple(name for name in names if name in angles - lengths),
+        tuple(name for name in names if name not in lengths | angles),
+    )
+
+
 # --- Prototypes ---
 
 

@@ -23,7 +23,7 @@ from agents import (
     train_model_based,
 )
 from agents.properties import site_codes, site_properties
-from agents.reward_model import _t4_cdf
+from agents.reward_model import t4_cdf
 from elpa_env import TrainingSet, rules
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
 from elpa_env.errors import InputError
@@ -127,7 +127,7 @@ class TestRewardModel:
 
     def test_closed_form_of_the_t_distribution(self):
         x = np.array([-1e6, -3, -0.5, 0, 1, 40.0])
-        np.testing.assert_allclose(_t4_cdf(x), stats.t.cdf(x, 4), atol=1e-14)
+        np.testing.assert_allclose(t4_cdf(x), stats.t.cdf(x, 4), atol=1e-14)
 
     def test_uncertainty_by_hand(self, fitted):
         index = some(5)

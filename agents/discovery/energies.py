@@ -7,8 +7,9 @@ is an `Outcome`, with an energy or with the reason why there is none.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -141,6 +142,51 @@ class ModelEnergy:
         """There is nothing to end."""
 
 
+class CallableEnergy:
+    """Energies by a function of the user's own, which may take its time: a compound a call.
+
+    Args:
+        name: ``module:callable``, by which worker processes find it.
+        space: of the compounds.
+
+    Raises:
+        InputError: it cannot be imported, or is no function.
+    """
+
+    workers: Workers = "processes"
+
+    def __init__(self, name: str, space: Space) -> None:
+        self.name = name
+        self._space = space
+        self._source: ModelEnergy | None = self._load()
+
+    def _load(self) -> ModelEnergy:
+        model: Any = import_attribute(self.name)
+        if not callable(model):
+            raise InputError(
+                f"{self.name} is no energy model: it must be callable, got {type(model).__name__}"
+            )
+        return ModelEnergy(model, self._space, self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the function, which worker processes import by its name."""
+        return {**self.__dict__, "_source": None}
+
+    def __call__(self, numbers: NDArray[np.int16]) -> Outcome:
+        """The outcome for (S,) atomic numbers."""
+        began = time.perf_counter()
+        try:
+            if self._source is None:
+                self._source = self._load()
+            found = self._source(np.asarray(numbers, dtype=np.int16))
+        except InputError as error:
+            found = failed(error)
+        return replace(found, seconds=time.perf_counter() - began)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 def load_energy(
     name: str, space: Space, *, references: str = "", time_limit: float = 3600.0, retries: int = 2
 ) -> EnergySource:
@@ -181,15 +227,42 @@ def load_energy(
     if name.endswith(".csv"):
         return ModelEnergy(_table(Path(name), space), space, f"table {printable(Path(name).name)}")
     if ":" in name:
-        model: Any = import_attribute(name)
-        if not callable(model):
-            raise InputError(f"{name} is no energy model: it must be callable, got {type(model).__name__}")
-        return ModelEnergy(model, space, name)
+        return CallableEnergy(name, space)
     raise InputError(f"the source of energies must be {SOURCES}, got {name!r}")
 
 
-def _table(path: Path, space: Space) -> EnergyTable:
+@dataclass(frozen=True, eq=False)
+class RowsEnergy:
+    """Energies of some compounds of a space of any size; an `elpa_env.EnergyModel`.
+
+    Attributes:
+        space: of the compositions.
+        compound: (n,) ascending.
+        energy: (n,) of the quantity of the space's targets.
+    """
+
+    space: Space
+    compound: NDArray[np.int64]
+    energy: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, space: Space, numbers: NDArray[np.int16], energy: NDArray[np.float64]) -> RowsEnergy:
+        """Those of (n, S) atomic numbers, of which the first of a compound counts."""
+        compound = space.index_to_compound(space.numbers_to_index(numbers))
+        found, first = np.unique(compound, return_index=True)
+        return cls(space, found, energy[first])
+
+    def __call__(self, numbers: NDArray[np.int16]) -> NDArray[np.float64]:
+        """(n,) energies of (n, S) atomic numbers; NaN where nothing is known."""
+        compound = self.space.index_to_compound(self.space.numbers_to_index(numbers))
+        place = np.minimum(np.searchsorted(self.compound, compound), len(self.compound) - 1)
+        return np.where(self.compound[place] == compound, self.energy[place], np.nan)
+
+
+def _table(path: Path, space: Space) -> EnergyModel:
     """The energies in a .csv file; of an order of equivalent sites that it lacks, those of another order."""
     rows = dft.read_path(path, space)
+    if not space.enumerable:
+        return RowsEnergy.of(space, rows.numbers, rows.energy)
     columns = {space.targets.quantity: rows.energy}
     return EnergyTable.from_rows(space, space.numbers_to_index(rows.numbers), columns, what=path.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -21,10 +20,8 @@ from numpy.typing import NDArray
 from agents.discovery.energies import EnergySource, Outcome, failed
 from elpa_env.errors import InputError
 from elpa_env.sampler import Progress
+from elpa_env.workers import end_with, safe_path
 
-_SAFE_PATH: Final = "PYTHONSAFEPATH"
-_POLL: Final = 0.2
-"""Seconds between two looks of a worker at whether its master lives."""
 _BATCH: Final = 1 << 16
 """Compounds that a source is asked for at once where it can."""
 
@@ -212,36 +209,11 @@ class _Processes:
     def _start(self) -> Executor:
         from loky import ProcessPoolExecutor
 
-        with _safe_path():
-            executor: Executor = ProcessPoolExecutor(1, initializer=_end_with, initargs=(os.getpid(),))
+        with safe_path():
+            executor: Executor = ProcessPoolExecutor(1, initializer=end_with, initargs=(os.getpid(),))
             # the process is started here, while the environment says where it may look for code
             executor.submit(os.getpid).result()
         return executor
-
-
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """New processes of Python look for no code in the working folder, as they otherwise do first."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
-
-
-def _end_with(master: int) -> None:
-    """End this process soon after its master, however that ended."""
-
-    def watch() -> None:
-        while os.getppid() == master:
-            time.sleep(_POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from elpa_env.errors import InputError
-from eval.cli import common, compare, data, models, search, spaces
+from eval.cli import common, compare, data, discover, models, search, spaces
 
 app = typer.Typer(
     help="Generate compositions of a crystal prototype, and score any generator of them.",
@@ -20,6 +20,7 @@ for _command in (*compare.COMMANDS, *models.COMMANDS, *search.COMMANDS):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(spaces.app, name="spaces")
+app.add_typer(discover.app, name="discover")
 
 _INTERRUPTED = 130
 """Exit status of a program that Ctrl-C ended; newer versions of Typer return it themselves."""

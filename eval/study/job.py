@@ -6,9 +6,7 @@ one that outlives its master can harm nothing.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,19 +195,3 @@ def _reporter(job: Job) -> Callable[[str], Progress]:
         return report
 
     return stage
-
-
-def end_with(master: int) -> None:
-    """End this process soon after its master, however that ended; for worker processes.
-
-    Args:
-        master: process id of the master, which started this process.
-    """
-
-    def watch() -> None:
-        while os.getppid() == master:
-            time.sleep(POLL)
-        os._exit(1)
-
-    if os.getpid() != master:
-        threading.Thread(target=watch, daemon=True).start()

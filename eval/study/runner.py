@@ -8,28 +8,26 @@ processes on one store share the work and train nothing twice.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import filelock
 from rich.console import Console
 
-from elpa_env.errors import InputError
 from elpa_env.training import TrainingSet
+from elpa_env.workers import Here, cluster, processes
 from eval.progress import progress_bars
-from eval.study.job import POLL, Job, end_with, execute
+from eval.study.job import POLL, Job, execute
 from eval.study.plan import Plan, Run
 from eval.study.store import Request, RunResult, Store
 
-_SAFE_PATH: Final = "PYTHONSAFEPATH"
 _WAIT: Final = 1.0
 """Seconds between two looks at a run that another process trains."""
 
@@ -198,72 +196,13 @@ class _Dispatch:
 def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
     """An executor and how many runs it works on at a time; it ends at once when the block fails."""
     if workers.cluster:
-        with _cluster(workers.cluster) as found:
+        with cluster(workers.cluster) as found:
             yield found
     elif workers.jobs == 1:
-        yield _Here(), 1
+        yield Here(), 1
     else:
-        with _safe_path():
-            from loky import ProcessPoolExecutor
-
-            executor = ProcessPoolExecutor(workers.jobs, initializer=end_with, initargs=(os.getpid(),))
-            try:
-                yield executor, workers.jobs
-            except BaseException:
-                executor.shutdown(kill_workers=True)
-                raise
-            executor.shutdown()
-
-
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """New processes of Python look for no code in the working folder, as they otherwise do first."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
-
-
-class _Here(ThreadPoolExecutor):
-    """Runs what is submitted at once, in the caller's own thread, so that Ctrl-C reaches it."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call the function now."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-@contextlib.contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """The workers of a Dask scheduler; a run whose worker dies goes to another one.
-
-    Raises:
-        InputError: Dask is not installed, or no scheduler answers.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise InputError("--cluster needs Dask: pip install 'elpasolite[cluster]'") from error
-    try:
-        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"--cluster {address}: no Dask scheduler answers there") from error
-    try:
-        threads = sum(client.nthreads().values())
-        if threads == 0:
-            raise InputError(f"--cluster {address} has no workers: start some with `dask worker {address}`")
-        yield client.get_executor(pure=False, retries=3), threads
-    finally:
-        client.close()
+        with processes(workers.jobs) as executor:
+            yield executor, workers.jobs
 
 
 @contextlib.contextmanager
