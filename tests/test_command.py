@@ -6,6 +6,7 @@ import pickle
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -236,7 +237,7 @@ def test_a_source_that_is_forgotten_leaves_no_process(command, tmp_path):
     path = tmp_path / "other_label.py"
     path.write_text("import sys\nfor line in sys.stdin: pass", encoding="utf-8")
     source = CommandEnergy(shlex.join([sys.executable, str(path)]), SPACE)
-    assert len(children()) == 1
+    assert len(children()) == 2  # the command, and what guards it
     del source
     assert children() == []
 
@@ -256,7 +257,10 @@ def test_pickled_it_starts_a_process_of_its_own(command):
     ("command_line", "message"),
     [
         ("", "names no command"),
-        ("no-such-program-at-all --x", "cannot start the command 'no-such-program-at-all': No such file"),
+        (
+            "no-such-program-at-all --x",
+            "cannot start the command 'no-such-program-at-all': there is no such program",
+        ),
         (f"{shlex.quote(sys.executable)} /no/such/script.py", "ended with status 2: .*/no/such/script.py"),
         ("'half", "close its quotes"),
     ],
@@ -302,6 +306,29 @@ def test_abo3_gives_what_the_targets_are_about(tmp_path):
         assert source(np.array([56, 22], dtype=np.int16)).energy == 0.02
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_caller_is_killed(how, tmp_path):
+    label = tmp_path / "label.py"
+    body = f"open({str(tmp_path / 'asked')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    label.write_text(LABEL.format(folder=str(tmp_path), body=body), encoding="utf-8")
+    call = (
+        "import numpy as np\nfrom agents.discovery.energies import load_energy\n"
+        "from elpa_env import ELPASOLITE_SPACE\n"
+        f"source = load_energy({'command: ' + shlex.join([sys.executable, str(label)])!r}, ELPASOLITE_SPACE)\n"
+        "source(np.array([55, 13, 19, 9], dtype=np.int16))\n"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", call])
+    until = time.perf_counter() + 60
+    while not (tmp_path / "asked").exists() and time.perf_counter() < until:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    asked = psutil.Process(int((tmp_path / "asked").read_text()))
+    caller.send_signal(how)
+    caller.wait(20)
+    psutil.wait_procs([asked], timeout=20)
+    assert not asked.is_running()
 
 
 def test_nothing_is_left_when_the_caller_is_interrupted(command, tmp_path):

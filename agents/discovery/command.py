@@ -24,14 +24,17 @@ prints belongs on its standard error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
 import os
 import queue
 import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -55,6 +58,25 @@ _FIRST_LOOK: Final = 0.5
 """Seconds after its start in which a command that dies is taken for one that cannot be started."""
 _QUOTED: Final = 80
 _POLL: Final = 0.2
+
+
+_GUARD: Final = f"""
+import os, signal, subprocess, sys
+master = int(sys.argv[1])
+try:
+    command = subprocess.Popen(sys.argv[2:])
+except OSError as error:
+    sys.exit(error.strerror)
+while True:
+    try:
+        status = command.wait({_POLL})
+        sys.exit(status if status >= 0 else 128 - status)
+    except subprocess.TimeoutExpired:
+        if os.getppid() != master:
+            os.killpg(0, signal.SIGKILL)
+"""
+"""What stands between this process and the command, to end it with this process however that ends: a command
+that calculates for hours looks at its input only afterwards."""
 
 
 class _TryError(Exception):
@@ -300,9 +322,12 @@ class _Process:
     """A running command in a process group of its own, so that all that it starts can be ended with it."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        if shutil.which(arguments[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such program")
         pipe = subprocess.PIPE
+        guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())]
         self._popen = subprocess.Popen(
-            list(arguments), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            [*guard, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         )
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None

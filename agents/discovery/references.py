@@ -6,6 +6,7 @@ from their ground-state structures, or from a fit to compounds whose formation e
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -32,8 +33,8 @@ FIT: Final = "fit"
 COLUMNS: Final = ("element", "energy")
 ROWS_PER_ELEMENT: Final = 4
 """Compounds that a fit calculates for each element, unless others have brought it already."""
-RIDGE: Final = 1e-3
-"""Penalty of a fit on the squared distance of a reference from their mean, in compounds."""
+PENALTIES: Final = tuple(10.0**exponent for exponent in range(-6, 3))
+"""Of a fit, to choose from; in compounds."""
 BOX: Final = (9.0, 9.0, 10.0)
 """Angstrom; the cell around a molecule."""
 _MOST_STEPS: Final = 60
@@ -284,6 +285,9 @@ def fit_references(
 ) -> dict[str, float]:
     """References with which the calculator's formation energies come closest to known ones.
 
+    The elements' own energies by the same calculator are what the fit starts from: with few compounds an
+    element, it corrects them, and does not replace them.
+
     Args:
         space: of the compounds.
         numbers: (n, S) atomic numbers of compounds.
@@ -318,11 +322,23 @@ def fit_references(
             known.append(float(energy[row]))
         if progress is not None:
             progress(done, len(chosen))
-    references = solve_references(counts, np.array(total), np.array(known))
+    prior = _prior(palette(space), make_calculator)
+    references = solve_references(counts, np.array(total), np.array(known), prior=prior)
     missing = [symbol for symbol in palette(space) if symbol not in references]
     if missing:
         raise InputError(f"no compound with {', '.join(missing)} could be calculated: {_ADVICE}")
     return references
+
+
+def _prior(symbols: Iterable[str], make_calculator: Callable[[], Calculator]) -> dict[str, float]:
+    """References of the elements that can be calculated by themselves; the mean of these for the others."""
+    known: dict[str, float] = {}
+    symbols, calculator = tuple(symbols), make_calculator()
+    for symbol in symbols:
+        with contextlib.suppress(InputError):
+            known |= compute_references([symbol], lambda: calculator)
+    middle = float(np.mean(list(known.values()))) if known else 0.0
+    return {symbol: known.get(symbol, middle) for symbol in symbols}
 
 
 def choose_rows(
@@ -358,32 +374,33 @@ def solve_references(
     total: NDArray[np.float64],
     known: NDArray[np.float64],
     *,
-    ridge: float = RIDGE,
+    prior: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """References from total and formation energies by ridge regression.
 
-    With x_i the share of element i, mu minimises the sum over compounds of (E - E_f - sum x_i mu_i)^2 plus
-    ridge times the sum over elements of (mu_i - m)^2, m the mean of E - E_f. The penalty decides what
-    compounds leave open and no more.
+    With x_i the share of element i, they minimise the sum over compounds of (E - E_f - sum x_i mu_i)^2 plus a
+    penalty on the squares of mu_i - mu0_i - m, mu0 being the prior and m an offset of all elements that is
+    free. The penalty is the one with the least error over compounds that are left out one by one.
 
     Args:
         counts: atoms of each symbol, of n compounds.
         total: (n,) total energies, eV/atom.
         known: (n,) formation energies, eV/atom.
-        ridge: see above.
+        prior: what the references are near, but for an offset; 0 for elements that it lacks.
 
     Returns:
         eV/atom by symbol, of the elements that the compounds hold.
     """
+    from sklearn.linear_model import RidgeCV
+
     counts = list(counts)
     symbols = sorted({symbol for one in counts for symbol in one}, key=NUMBER_OF_SYMBOL.__getitem__)
     if not symbols:
         return {}
     amounts = np.array([[one.get(symbol, 0) for symbol in symbols] for one in counts], dtype=np.float64)
     shares = amounts / amounts.sum(axis=1, keepdims=True)
-    aim = total - known
-    middle = float(aim.mean())
-    penalty = np.sqrt(ridge) * np.eye(len(symbols))
-    rows: Any = np.concatenate([shares, penalty])
-    found, *_ = np.linalg.lstsq(rows, np.concatenate([aim - middle, np.zeros(len(symbols))]), rcond=None)
-    return dict(zip(symbols, (found + middle).tolist(), strict=True))
+    near = np.array([(prior or {}).get(symbol, 0.0) for symbol in symbols])
+    # shares add up to 1, so that the intercept is an offset of every element
+    fitted = RidgeCV(alphas=PENALTIES).fit(shares, total - known - shares @ near)
+    found = near + fitted.coef_ + fitted.intercept_
+    return dict(zip(symbols, found.tolist(), strict=True))
