@@ -35,7 +35,9 @@ from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet
 
 CHUNK: Final = 8192
-"""Compositions predicted at a time."""
+"""Compositions that go through the networks at a time."""
+MANY: Final = 4096
+"""From how many on tables of the first layer are worth making, and how many then go through at a time."""
 HUBER_DELTA: Final = 0.1
 """Where the loss turns from squared to absolute error, in standard deviations of the energies."""
 
@@ -134,6 +136,47 @@ class SiteNetworks(nn.Module):
         x = F.silu(th.baddbmm(self.bias1, x, self.weight1))
         x = F.silu(th.baddbmm(self.bias2, x, self.weight2))
         return th.baddbmm(self.bias3, x, self.weight3)[..., 0]
+
+    @th.no_grad()
+    def of_all(self, elements: Tensor) -> Tensor:
+        """(members, n) outputs of (n, S) elements on the sites, for many of them.
+
+        What the first layer makes of a site, or of a pair of equivalent ones, is one of few vectors: they are
+        calculated once and looked up, which leaves the second layer to calculate.
+        """
+        if len(elements) < MANY or any(len(group) > 2 for group in self._groups):
+            parts = elements.split(CHUNK)
+            return th.cat([self(part.expand(len(self.free), -1, -1)) for part in parts], dim=1)
+        first = self._first_layer()
+        n = self.free.shape[2]
+        codes = [
+            elements[:, g[0]] if len(g) == 1 else elements[:, g].mv(th.tensor([n, 1])) for g in self._groups
+        ]
+        outputs = th.empty(len(self.free), len(elements))
+        for member in range(len(self.free)):
+            for start in range(0, len(elements), MANY):
+                rows = slice(start, start + MANY)
+                x = F.embedding(codes[0][rows], first[0][member])
+                for code, vectors in zip(codes[1:], first[1:], strict=True):
+                    x += F.embedding(code[rows], vectors[member])
+                x = th.addmm(self.bias2[member], F.silu(x, inplace=True), self.weight2[member])
+                x = F.silu(x, inplace=True)
+                outputs[member, rows] = th.addmv(self.bias3[member, 0], x, self.weight3[member, :, 0])
+        return outputs
+
+    def _first_layer(self) -> list[Tensor]:
+        """Per group of sites (members, n_elements or its square, hidden), the bias in the first of them."""
+        table = self.free + self._properties @ self.linear
+        weights = iter(self.weight1.split(table.shape[3], dim=1))
+        parts = []
+        for group, vectors in zip(self._groups, table.unbind(dim=1), strict=True):
+            part = vectors @ next(weights)
+            if len(group) == 2:
+                products = (vectors[:, :, None] * vectors[:, None]).flatten(1, 2)
+                part = (part[:, :, None] + part[:, None]).flatten(1, 2) + products @ next(weights)
+            parts.append(part)
+        parts[0] = parts[0] + self.bias1
+        return parts
 
 
 def _site_groups(tables: tuple[int, ...]) -> list[list[int]]:
@@ -395,9 +438,7 @@ class RewardModel:
             raise InputError("the reward model knows nothing yet: call fit(training_set) first")
         if self._last is not None and np.array_equal(self._last[0], index):
             return self._last[1]
-        starts = range(0, max(len(index), 1), CHUNK)
-        parts = [self._predict(self._elements(index[start : start + CHUNK])) for start in starts]
-        energies = np.concatenate(parts, axis=1)
+        energies = self._predict(self._elements(index))
         if len(index) <= CHUNK:
             self._last = index.copy(), energies
         return energies
@@ -406,10 +447,9 @@ class RewardModel:
         """(n, S) elements on the sites."""
         return th.as_tensor(self.space.index_to_elements(index), dtype=th.int64)
 
-    @th.no_grad()
     def _predict(self, elements: Tensor) -> NDArray[np.float64]:
         """(members, n) eV/atom of (n, S) elements."""
-        energies = self._networks(elements.expand(self.config.members, -1, -1))
+        energies = self._networks.of_all(elements)
         return np.asarray(energies.double().numpy() * self._spread + self._centre)
 
 

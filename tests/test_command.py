@@ -313,10 +313,11 @@ def test_nothing_is_left_when_the_caller_is_killed(how, tmp_path):
     label = tmp_path / "label.py"
     body = f"open({str(tmp_path / 'asked')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     label.write_text(LABEL.format(folder=str(tmp_path), body=body), encoding="utf-8")
+    command_line = "command: " + shlex.join([sys.executable, str(label)])
     call = (
         "import numpy as np\nfrom agents.discovery.energies import load_energy\n"
         "from elpa_env import ELPASOLITE_SPACE\n"
-        f"source = load_energy({'command: ' + shlex.join([sys.executable, str(label)])!r}, ELPASOLITE_SPACE)\n"
+        f"source = load_energy({command_line!r}, ELPASOLITE_SPACE)\n"
         "source(np.array([55, 13, 19, 9], dtype=np.int16))\n"
     )
     caller = subprocess.Popen([sys.executable, "-c", call])

@@ -23,7 +23,7 @@ from agents import (
     train_model_based,
 )
 from agents.properties import site_codes, site_properties
-from agents.reward_model import t4_cdf
+from agents.reward_model import MANY, t4_cdf
 from elpa_env import TrainingSet, rules
 from elpa_env.classes import CLASS_WIDTH, ENERGY_MIN
 from elpa_env.errors import InputError
@@ -101,6 +101,12 @@ class TestRewardModel:
         p = fitted._probability(rows.energy[:, None], np.arange(1, 11))
         right = p.argmax(axis=1) + 1 == rows.energy_class
         assert report["accuracy"] == right.mean() > 0.5
+
+    def test_many_are_predicted_as_few_are(self, fitted):
+        """Tables of the first layer, used from some thousand compositions on, give what the networks give."""
+        index = some(MANY + 300)
+        parts = [fitted.energy(part) for part in np.array_split(index, 3)]
+        np.testing.assert_allclose(fitted.energy(index), np.concatenate(parts), rtol=0, atol=1e-5)
 
     def test_swapping_a_and_b_changes_nothing(self, fitted):
         index = some(200)
