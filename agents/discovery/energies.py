@@ -198,7 +198,8 @@ def load_energy(
             `agents.discovery.command`.
         space: of the compounds.
         references: energies of the elements, of which a potential's formation energies need those of all
-            that the space may hold; see `agents.discovery.references.load_references`.
+            that the space may hold; see `agents.discovery.references.load_references`. Those that ship by
+            default.
         time_limit: seconds that one calculation may take.
         retries: how often a command that failed without saying why is asked again for the same compound.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ELEMENTS: Final = "elements"
 FIT: Final = "fit"
+SHIPPED: Final = "shipped"
 COLUMNS: Final = ("element", "energy")
 ROWS_PER_ELEMENT: Final = 4
 """Compounds that a fit calculates for each element, unless others have brought it already."""
@@ -41,6 +42,7 @@ _MOST_STEPS: Final = 60
 _FORCE: Final = 0.03
 """EV/angstrom; relaxed below it."""
 _MAX_BYTES: Final = 1_000_000
+_DATA: Final = Path(__file__).parent / "data"
 _CHUNK: Final = 1 << 10
 _ADVICE: Final = f"name a table with the columns {' and '.join(COLUMNS)} (eV/atom)"
 
@@ -65,6 +67,16 @@ _CRYSTALS: Final[Mapping[str, tuple[tuple[int, int], tuple[float, ...], tuple[tu
         ),
     ),
     "Cl": ((64, 1), (6.145, 4.395, 8.154, 90, 90, 90), ((0, 0.1173, 0.1016),)),
+    "Mn": (
+        (217, 1),
+        (8.9129, 8.9129, 8.9129, 90, 90, 90),
+        (
+            (0, 0, 0),
+            (0.3179, 0.3179, 0.3179),
+            (0.3571, 0.3571, 0.0346),
+            (0.0896, 0.0896, 0.2819),
+        ),
+    ),
     "Ga": ((64, 1), (4.5192, 7.6586, 4.5258, 90, 90, 90), ((0, 0.1549, 0.0810),)),
     "As": ((166, 1), (3.7598, 3.7598, 10.5475, 90, 90, 120), ((0, 0, 0.2271),)),
     "Se": ((152, 1), (4.3662, 4.3662, 4.9536, 90, 90, 120), ((0.2254, 0, 1 / 3),)),
@@ -149,8 +161,9 @@ def load_references(
     """Energies of all elements of a space.
 
     Args:
-        spec: the path of a .csv table; "elements", the ground-state structures by the same calculator; "fit",
-            to formation energies of the DFT table of elpasolite; or ``fit:rows.csv``, to those of a table.
+        spec: "shipped", see `shipped_references`; the path of a .csv table; "elements", the ground-state
+            structures by the same calculator; "fit", to formation energies of the DFT table of elpasolite;
+            or ``fit:rows.csv``, to those of a table.
         space: of the compounds.
         make_calculator: makes the calculator, for what has to be calculated.
         progress: called with calculations done and their number.
@@ -165,10 +178,12 @@ def load_references(
         references = read_references(spec)
         check_references(references, space)
         return references
+    if spec == SHIPPED:
+        return shipped_references(space)
     kind, colon, path = spec.partition(":")
     known = spec == ELEMENTS or (kind == FIT and bool(path) == bool(colon))
     if make_calculator is None or not known:
-        choices = f"a .csv table, {ELEMENTS}, {FIT} or {FIT}:rows.csv"
+        choices = f"{SHIPPED}, a .csv table, {ELEMENTS}, {FIT} or {FIT}:rows.csv"
         raise InputError(f"references must be {choices}, got {spec!r}")
     if spec == ELEMENTS:
         return compute_references(palette(space), make_calculator, progress)
@@ -181,6 +196,23 @@ def load_references(
             f"{FIT} needs known formation energies of {space.name}: name them with {FIT}:rows.csv"
         )
     return fit_references(space, rows.numbers, rows.energy, make_calculator, progress=progress)
+
+
+def shipped_references(space: Space) -> dict[str, float]:
+    """References for CHGNet 0.3.0 that ship: for elpasolite fitted to its DFT table, else of the elements.
+
+    The fitted ones ("fit") give formation energies by PBE as the table does. With those of the elements
+    ("elements") compounds of oxygen, halogens and the like come out some tenths of an eV/atom lower: CHGNet
+    learnt energies with the corrections for anions of the Materials Project (Deng et al., Nat. Mach. Intell.
+    2023, 5, 1031; Wang et al., Sci. Rep. 2021, 11, 15496), which elements by themselves do not have.
+
+    Raises:
+        InputError: an element of the space has none.
+    """
+    name = "elpasolite" if space.prototype == ELPASOLITE_SPACE.prototype else "elements"
+    references = read_references(_DATA / f"chgnet-{name}.csv")
+    check_references(references, space)
+    return references
 
 
 # --- Elements in their ground state ---

@@ -476,17 +476,17 @@ def chgnet_energy(space: Space, references: str, *, time_limit: float = math.inf
 
     Args:
         space: of the compounds.
-        references: see `agents.discovery.references.load_references`.
+        references: see `agents.discovery.references.load_references`; those that ship where empty.
         time_limit: seconds of a calculation.
 
     Raises:
         InputError: it is not installed, or see `AseEnergy` and `load_references`.
     """
-    from agents.discovery.references import load_references
+    from agents.discovery.references import SHIPPED, load_references
 
     name = f"chgnet {_require_chgnet()}"
     check_relaxable(space, name)
-    known = load_references(references, space, chgnet_calculator)
+    known = load_references(references or SHIPPED, space, chgnet_calculator)
     return AseEnergy(space, chgnet_calculator, known, name, time_limit=time_limit)
 
 
