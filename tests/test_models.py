@@ -40,7 +40,7 @@ TINY = {
     },
 }
 TRAINED = list(TINY)
-TINY["plan"] = SMALL  # which leaves no checkpoint
+TINY["plan"] = TINY["rank"] = SMALL  # which leave no checkpoint
 OPTIMAL = ["optimal-hard", "optimal-soft"]
 
 
@@ -211,13 +211,15 @@ class TestExact:
 
 
 def test_reference_lines_say_what_they_are():
-    assert set(MODELS) == {*TRAINED, "plan", *BASELINES, *OPTIMAL}
+    assert set(MODELS) == {*TRAINED, "plan", "rank", *BASELINES, *OPTIMAL}
     for name in OPTIMAL:
         assert MODELS[name].title.startswith("optimal")
         assert not MODELS[name].suffix
 
 
-@pytest.mark.parametrize("name", ["plan", *(name for name in TRAINED if not name.endswith("-oracle"))])
+@pytest.mark.parametrize(
+    "name", ["plan", "rank", *(name for name in TRAINED if not name.endswith("-oracle"))]
+)
 def test_what_learns_from_labels_sees_no_landscape(name, small_set, monkeypatch):
     """A poisoned landscape changes nothing: nobody asks it."""
     expected = make(name, small_set).sample(500, target_class=1, seed=0)
@@ -255,7 +257,7 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("reference", landscape_queries=space.n_compositions)
         elif name.endswith("-oracle"):
             assert seen == Access("oracle", landscape_queries=episodes)
-        elif name == "plan":
+        elif name in ("plan", "rank"):
             assert seen == Access("model-based", labels, model_queries=space.n_compositions)
         elif name.endswith(("-model", "-any")):
             assert seen == Access("model-based", labels, model_queries=episodes)

@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from agents import plan
+from agents import plan, rank
 from agents.checkpoint import NAME as DQN_NAME
 from agents.checkpoint import written_by_sb3
 from agents.plan import PlanSampler
+from agents.rank import RankSampler
 from agents.sb3_sampler import AgentSampler
 from agents.train import SEARCH, VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
@@ -172,6 +173,10 @@ def _train_plan(task: Task) -> PlanSampler:
     return PlanSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
 
 
+def _train_rank(task: Task) -> RankSampler:
+    return RankSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
+
+
 def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     return ModelSpec(
         name,
@@ -208,6 +213,7 @@ _ALL: Final = (
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
     ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
+    ModelSpec("rank", "rank", _train_rank, rank.PRESETS, cost=2, every_class=True),
     _optimal("optimal-hard", "max"),
     _optimal("optimal-soft", "soft"),
 )
@@ -219,7 +225,8 @@ A DQN is trained offline, from the episodes of the training set; in the environm
 model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
 (``-oracle``). ``soft`` is the soft backup. Oracles and exact solutions see what all are judged by, which the
 others must not; `elpa_env.sampler.access_of` says what each one saw. ``plan`` is the exact soft policy on
-the reward model that ``dqn-soft-model`` acts against: what that agent approaches.
+the reward model that ``dqn-soft-model`` acts against: what that agent approaches; ``rank`` lists compositions
+by the probability that the same reward model states.
 """
 
 AGENT: Final = "dqn-soft-model"
