@@ -18,6 +18,7 @@ from elpa_env.sampler import Access, access_of
 from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.study.plan import hyperparameters
 from eval.study.registry import MODELS, Task, TrainedSampler, load_sampler, model_spec
+from generative.autoregressive import AutoregressiveConfig
 from generative.baselines import BASELINES, BaselineSampler
 from generative.vae import VAEConfig
 from generative.wgan_gp import ConditionalWGAN, WGANConfig
@@ -28,6 +29,7 @@ TINY = {
     "dqn": _DQN,
     "vae": VAEConfig(hidden=(16, 16), n_updates=20, batch_size=50),
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
+    "autoregressive": AutoregressiveConfig(hidden=16, n_updates=20, batch_size=50),
     "dqn-max": replace(_DQN, backup="max"),
     "dqn-soft": replace(_DQN, backup="soft"),
     "dqn-soft-any": SMALL,

@@ -43,9 +43,11 @@ from elpa_env.solve import OptimalSampler
 from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
-from generative import vae, wgan_gp
+from generative import autoregressive, vae, wgan_gp
+from generative.autoregressive import AutoregressiveModel
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
+from generative.conditional import ConditionalModel
 from generative.vae import ConditionalVAE
 from generative.wgan_gp import ConditionalWGAN
 
@@ -117,14 +119,22 @@ class ModelSpec:
     every_class: bool = False
 
 
-def _train_vae(task: Task) -> ConditionalVAE:
-    model = ConditionalVAE(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
-    return model.fit(task.training_set, task.progress)
+def _conditional(title: str, kind: type[ConditionalModel[Any]], search: SearchSpace, cost: int) -> ModelSpec:
+    def train(task: Task) -> Sampler:
+        model = kind(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
+        return model.fit(task.training_set, task.progress)
 
-
-def _train_gan(task: Task) -> ConditionalWGAN:
-    model = ConditionalWGAN(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
-    return model.fit(task.training_set, task.progress)
+    return ModelSpec(
+        kind.name,
+        title,
+        train,
+        kind.presets,
+        ".pt",
+        lambda path, _, device: kind.load(path, device=device),
+        cost,
+        search=search,
+        every_class=True,
+    )
 
 
 def _load_agent(path: Path, target_class: int, device: str) -> AgentSampler:
@@ -186,30 +196,18 @@ def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     )
 
 
+_CONDITIONAL: Final[tuple[type[ConditionalModel[Any]], ...]] = (
+    ConditionalVAE,
+    ConditionalWGAN,
+    AutoregressiveModel,
+)
+"""Those that one checkpoint format serves."""
+
 _ALL: Final = (
     _dqn("dqn", VARIANTS["dqn"]),
-    ModelSpec(
-        "vae",
-        "VAE",
-        _train_vae,
-        vae.PRESETS,
-        ".pt",
-        lambda path, _, device: ConditionalVAE.load(path, device=device),
-        cost=1,
-        search=vae.SEARCH,
-        every_class=True,
-    ),
-    ModelSpec(
-        "gan",
-        "GAN",
-        _train_gan,
-        wgan_gp.PRESETS,
-        ".pt",
-        lambda path, _, device: ConditionalWGAN.load(path, device=device),
-        cost=2,
-        search=wgan_gp.SEARCH,
-        every_class=True,
-    ),
+    _conditional("VAE", ConditionalVAE, vae.SEARCH, 1),
+    _conditional("GAN", ConditionalWGAN, wgan_gp.SEARCH, 2),
+    _conditional("autoregressive", AutoregressiveModel, autoregressive.SEARCH, 2),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
     ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
@@ -376,8 +374,7 @@ def load_sampler(
     if space is not None:
         space.check_same(content["space"], str(path))
     name = content["model"]
-    if name == ConditionalVAE.name:
-        return ConditionalVAE.load(path, device=device)
-    if name == ConditionalWGAN.name:
-        return ConditionalWGAN.load(path, device=device)
+    for kind in _CONDITIONAL:
+        if name == kind.name:
+            return kind.load(path, device=device)
     raise InputError(f"{path} holds an unknown model {name!r}")
