@@ -20,6 +20,7 @@ from eval.study.plan import hyperparameters
 from eval.study.registry import MODELS, Task, TrainedSampler, load_sampler, model_spec
 from generative.autoregressive import AutoregressiveConfig
 from generative.baselines import BASELINES, BaselineSampler
+from generative.diffusion import DiffusionConfig
 from generative.vae import VAEConfig
 from generative.wgan_gp import ConditionalWGAN, WGANConfig
 from tests.test_online import SMALL
@@ -30,6 +31,7 @@ TINY = {
     "vae": VAEConfig(hidden=(16, 16), n_updates=20, batch_size=50),
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
     "autoregressive": AutoregressiveConfig(hidden=16, n_updates=20, batch_size=50),
+    "diffusion": DiffusionConfig(steps=4, hidden=16, n_updates=20, batch_size=50),
     "dqn-max": replace(_DQN, backup="max"),
     "dqn-soft": replace(_DQN, backup="soft"),
     "dqn-soft-any": SMALL,

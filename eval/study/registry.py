@@ -43,11 +43,12 @@ from elpa_env.solve import OptimalSampler
 from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
-from generative import autoregressive, vae, wgan_gp
+from generative import autoregressive, diffusion, vae, wgan_gp
 from generative.autoregressive import AutoregressiveModel
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
 from generative.conditional import ConditionalModel
+from generative.diffusion import DiffusionModel
 from generative.vae import ConditionalVAE
 from generative.wgan_gp import ConditionalWGAN
 
@@ -200,6 +201,7 @@ _CONDITIONAL: Final[tuple[type[ConditionalModel[Any]], ...]] = (
     ConditionalVAE,
     ConditionalWGAN,
     AutoregressiveModel,
+    DiffusionModel,
 )
 """Those that one checkpoint format serves."""
 
@@ -208,6 +210,7 @@ _ALL: Final = (
     _conditional("VAE", ConditionalVAE, vae.SEARCH, 1),
     _conditional("GAN", ConditionalWGAN, wgan_gp.SEARCH, 2),
     _conditional("autoregressive", AutoregressiveModel, autoregressive.SEARCH, 2),
+    _conditional("diffusion", DiffusionModel, diffusion.SEARCH, 2),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
     ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
