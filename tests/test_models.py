@@ -8,6 +8,7 @@ import pytest
 import torch as th
 
 from agents import VARIANTS, AgentSampler, train_offline
+from agents.gflownet import GFlowNetConfig
 from agents.plan import PlanSampler
 from agents.reward_model import RewardModel
 from elpa_env import ExactSampler, Sampler, load_landscape
@@ -32,6 +33,15 @@ TINY = {
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
     "autoregressive": AutoregressiveConfig(hidden=16, n_updates=20, batch_size=50),
     "diffusion": DiffusionConfig(steps=4, hidden=16, n_updates=20, batch_size=50),
+    "gflownet": GFlowNetConfig(
+        beta=SMALL.beta,
+        hidden=(16, 16),
+        n_rounds=8 + 3,
+        n_episodes=16,
+        n_updates=20,
+        batch_size=32,
+        reward_model=SMALL.reward_model,
+    ),
     "dqn-max": replace(_DQN, backup="max"),
     "dqn-soft": replace(_DQN, backup="soft"),
     "dqn-soft-any": SMALL,
@@ -263,7 +273,7 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("oracle", landscape_queries=episodes)
         elif name in ("plan", "rank"):
             assert seen == Access("model-based", labels, model_queries=space.n_compositions)
-        elif name.endswith(("-model", "-any")):
+        elif name == "gflownet" or name.endswith(("-model", "-any")):
             assert seen == Access("model-based", labels, model_queries=episodes)
         else:
             assert seen == Access("offline", 0 if name == "random" else labels)

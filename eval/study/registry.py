@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from agents import plan, rank
+from agents import gflownet, plan, rank
 from agents.checkpoint import NAME as DQN_NAME
 from agents.checkpoint import written_by_sb3
+from agents.gflownet import GFlowNetSampler
 from agents.plan import PlanSampler
 from agents.rank import RankSampler
 from agents.sb3_sampler import AgentSampler
@@ -188,6 +189,13 @@ def _train_rank(task: Task) -> RankSampler:
     return RankSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
 
 
+def _train_gflownet(task: Task) -> GFlowNetSampler:
+    model = GFlowNetSampler(
+        task.target_class, task.config, space=task.training_set.space, seed=task.seed, device=task.device
+    )
+    return model.fit(task.training_set, task.progress)
+
+
 def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     return ModelSpec(
         name,
@@ -213,6 +221,16 @@ _ALL: Final = (
     _conditional("diffusion", DiffusionModel, diffusion.SEARCH, 2),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
+    ModelSpec(
+        "gflownet",
+        "GFlowNet",
+        _train_gflownet,
+        gflownet.PRESETS,
+        ".npz",
+        lambda path, _, device: GFlowNetSampler.load(path, device=device),
+        cost=4,
+        search=gflownet.SEARCH,
+    ),
     ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
     ModelSpec("rank", "rank", _train_rank, rank.PRESETS, cost=2, every_class=True),
     _optimal("optimal-hard", "max"),
@@ -371,7 +389,13 @@ def load_sampler(
         if spec.load is None:
             raise InputError(f"{model} cannot be loaded: it needs the methods save and load")
         return spec.load(path, target_class or 1, device)
-    if written_by_sb3(path) or read_checkpoint(path)[0].get("model") == DQN_NAME:
+    kept_as = "" if written_by_sb3(path) else read_checkpoint(path)[0].get("model")
+    if kept_as == gflownet.NAME:
+        flow = GFlowNetSampler.load(path, device=device)
+        if space is not None:
+            space.check_same(flow.space, str(path))
+        return flow
+    if kept_as in ("", DQN_NAME):
         return AgentSampler.load(path, device=device, target_class=target_class, trust=trust, space=space)
     content = load_checkpoint(path)
     if space is not None:
