@@ -32,12 +32,12 @@ from agents.buffers import EpisodeReplayBuffer, MixedReplayBuffer
 from agents.checkpoint import load_agent, save_agent
 from agents.masks import ActionMasks
 from agents.policies import BoundedQPolicy, soft_offsets
-from agents.sampling import draw_categories
 from agents.vec_env import OfflineEnv
 from elpa_env.backups import SOFT_BACKUPS, Backup, boltzmann, check_beta
 from elpa_env.errors import InputError, check_choice
 from elpa_env.rules import Masking, Reward, check_masking
 from elpa_env.sampler import UNKNOWN, Access
+from elpa_env.sampling import draw_categories
 from elpa_env.seeds import small_seed, spawn, torch_seed
 from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import TrainingSet

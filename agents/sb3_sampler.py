@@ -25,7 +25,6 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from agents.checkpoint import check_trust, one_line, written_by_sb3
 from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
-from agents.sampling import sample_policy
 from agents.vec_env import OfflineEnv
 from elpa_env.backups import boltzmann, check_beta
 from elpa_env.errors import InputError, check_choice
@@ -33,6 +32,7 @@ from elpa_env.files import atomic_path
 from elpa_env.plugins import import_attribute
 from elpa_env.rules import Masking, action_masks, check_masking, observe
 from elpa_env.sampler import Access, access_of
+from elpa_env.sampling import sample_policy
 from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.tree import Tree
 

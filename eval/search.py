@@ -33,6 +33,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from agents.gflownet import NAME as GFLOWNET
 from agents.reward_model import SEARCH as REWARD_MODEL_SEARCH
 from agents.reward_model import RewardModel, RewardModelConfig
 from agents.train import VARIANTS
@@ -163,7 +164,7 @@ class SearchPlan:
             return ["class_log_loss"]
         pairs = ["held_out"] if self.held_out else []
         variant = VARIANTS.get(self.model)
-        if variant is not None and variant.source == "model":
+        if self.model == GFLOWNET or (variant is not None and variant.source == "model"):
             pairs.append("expected")
         return ["js_distance", "new", *(f"{pair}_{what}" for pair in pairs for what in PAIR)]
 
@@ -497,6 +498,9 @@ def _on_held_out(
 
 def _reward_model(sampler: Sampler) -> RewardModel | None:
     """The reward model that an agent acted against; None of anything else."""
+    own = getattr(sampler, "reward_model", None)
+    if isinstance(own, RewardModel):
+        return own
     env = getattr(getattr(sampler, "model", None), "env", None)
     model = env.env.settings.energy_model if isinstance(env, CompositionVecEnv) else None
     return model if isinstance(model, RewardModel) else None

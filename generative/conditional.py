@@ -1,4 +1,4 @@
-"""What conditional generative models share: seeds, drawing, saving and loading, and saying what they saw."""
+"""What conditional generative models share: seeds, files, what they saw, and drawing from latent vectors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _BLOCK: Final = 64 * _CHUNK
 """Samples whose latent vectors are drawn at once; a thread decodes a block."""
 
 
-class _Config(Protocol):
-    """What every dataclass of hyperparameters here has."""
+class _LatentConfig(Protocol):
+    """What the hyperparameters of every model with latent vectors have."""
 
     @property
     def latent_dim(self) -> int:
@@ -38,7 +38,8 @@ class _Config(Protocol):
         ...
 
 
-Config = TypeVar("Config", bound=_Config)
+Config = TypeVar("Config")
+LatentConfig = TypeVar("LatentConfig", bound=_LatentConfig)
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,9 @@ class Streams:
 
 
 class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
-    """A network that makes compositions from standard normal latent vectors; one serves every class.
+    """Networks that make compositions of a class; one training serves every class.
 
-    A model is one file: it makes its networks in `_build`, learns in `_train` and turns latent vectors into
-    compositions in `_decode`.
+    A model is one file: it makes its networks in `_build`, learns in `_train` and draws in `sample`.
 
     Args:
         config: hyperparameters; the defaults of `config_type`.
@@ -103,8 +103,8 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
         """Train the networks on a training set."""
 
     @abc.abstractmethod
-    def _decode(self, inputs: Tensor) -> Tensor:
-        """(n, 2 S) vectors of (n, latent_dim + k) rows [latent vector, one-hot class]."""
+    def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
+        """Draw (n, 2 S) digits; see `elpa_env.Sampler`."""
 
     def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
         """Train from the start on class-balanced batches of a training set; an earlier training is forgotten.
@@ -133,6 +133,51 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
         return Access(
             "offline", labels=labels, chosen_by=chosen_by(self.config, self.presets.values(), self.space)
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, all or nothing."""
+        save_checkpoint(
+            path,
+            model=self.name,
+            config=self.config,
+            space=self.space,
+            state={name: network.state_dict() for name, network in self.named_children()},
+            trained_on=self.trained_on,
+            access=self.access,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
+        """Read a checkpoint.
+
+        Raises:
+            InputError: it is none, is damaged, or is not of this kind of model.
+        """
+        content = load_checkpoint(path, model=cls.name)
+        with checked_content(path):
+            config = restore(cls.config_type, content["config"])
+            with th.device("meta"):  # weights take no memory before they are known to fit
+                model = cls(config, space=content["space"], device="meta")
+            networks = dict(model.named_children())
+            if set(networks) != set(content["state"]):
+                raise InputError(f"it must hold the networks {', '.join(networks)}")
+            for name, network in networks.items():
+                network.load_state_dict(content["state"][name], assign=True)
+        model.trained_on = content["trained_on"]
+        model.access = content["access"]
+        model.device = th.device(device)
+        return model.to(model.device)
+
+
+class LatentModel(ConditionalModel[LatentConfig]):
+    """A network that makes compositions from standard normal latent vectors, which it decodes in `_decode`.
+
+    See `ConditionalModel` for its arguments.
+    """
+
+    @abc.abstractmethod
+    def _decode(self, inputs: Tensor) -> Tensor:
+        """(n, 2 S) vectors of (n, latent_dim + k) rows [latent vector, one-hot class]."""
 
     @th.no_grad()
     def sample(self, n: int, *, target_class: int, seed: int | None = None) -> NDArray[np.int8]:
@@ -182,37 +227,3 @@ class ConditionalModel(nn.Module, abc.ABC, Generic[Config]):
             rows = inputs[: len(block) - start]
             rows[:, :latent_dim] = latent[start : start + _CHUNK]
             block[start : start + _CHUNK] = self.space.decode(self._decode(rows).cpu().numpy())
-
-    def save(self, path: str | Path) -> None:
-        """Write a checkpoint, all or nothing."""
-        save_checkpoint(
-            path,
-            model=self.name,
-            config=self.config,
-            space=self.space,
-            state={name: network.state_dict() for name, network in self.named_children()},
-            trained_on=self.trained_on,
-            access=self.access,
-        )
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: th.device | str = "cpu") -> Self:
-        """Read a checkpoint.
-
-        Raises:
-            InputError: it is none, is damaged, or is not of this kind of model.
-        """
-        content = load_checkpoint(path, model=cls.name)
-        with checked_content(path):
-            config = restore(cls.config_type, content["config"])
-            with th.device("meta"):  # weights take no memory before they are known to fit
-                model = cls(config, space=content["space"], device="meta")
-            networks = dict(model.named_children())
-            if set(networks) != set(content["state"]):
-                raise InputError(f"it must hold the networks {', '.join(networks)}")
-            for name, network in networks.items():
-                network.load_state_dict(content["state"][name], assign=True)
-        model.trained_on = content["trained_on"]
-        model.access = content["access"]
-        model.device = th.device(device)
-        return model.to(model.device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.sampler import FEWER, Preset, Progress
 from elpa_env.training import ClassBalancedSampler, TrainingSet
-from generative.conditional import ConditionalModel, Streams
+from generative.conditional import LatentModel, Streams
 from generative.networks import NEGATIVE_SLOPE, labelled_rows, linear
 
 
@@ -60,7 +60,7 @@ SEARCH: Final[SearchSpace] = {
 """Where a search looks; ours, since the paper's Table S4 is not to hand."""
 
 
-class ConditionalVAE(ConditionalModel[VAEConfig]):
+class ConditionalVAE(LatentModel[VAEConfig]):
     """Conditional VAE, see `ConditionalModel` for its arguments."""
 
     name = "vae"

@@ -31,7 +31,7 @@ from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.sampler import FEWER, SEARCHED, TUNED, Preset, Progress
 from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.training import ClassBalancedSampler, TrainingSet
-from generative.conditional import ConditionalModel, Streams
+from generative.conditional import LatentModel, Streams
 from generative.networks import NEGATIVE_SLOPE, labelled_rows, uniform
 
 _BLOCK: Final = 100
@@ -203,7 +203,7 @@ class _FlatAdam:
         self._adam.step()
 
 
-class ConditionalWGAN(ConditionalModel[WGANConfig]):
+class ConditionalWGAN(LatentModel[WGANConfig]):
     """Conditional WGAN-GP, see `ConditionalModel` for its arguments."""
 
     name = "gan"

@@ -8,6 +8,7 @@ import pytest
 import torch as th
 
 from agents import VARIANTS, AgentSampler, train_offline
+from agents.gflownet import GFlowNetConfig
 from agents.plan import PlanSampler
 from agents.reward_model import RewardModel
 from elpa_env import ExactSampler, Sampler, load_landscape
@@ -18,7 +19,9 @@ from elpa_env.sampler import Access, access_of
 from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.study.plan import hyperparameters
 from eval.study.registry import MODELS, Task, TrainedSampler, load_sampler, model_spec
+from generative.autoregressive import AutoregressiveConfig
 from generative.baselines import BASELINES, BaselineSampler
+from generative.diffusion import DiffusionConfig
 from generative.vae import VAEConfig
 from generative.wgan_gp import ConditionalWGAN, WGANConfig
 from tests.test_online import SMALL
@@ -28,6 +31,17 @@ TINY = {
     "dqn": _DQN,
     "vae": VAEConfig(hidden=(16, 16), n_updates=20, batch_size=50),
     "gan": WGANConfig(hidden=32, n_updates=12, batch_size=20, ema_decay=0.9),
+    "autoregressive": AutoregressiveConfig(hidden=16, n_updates=20, batch_size=50),
+    "diffusion": DiffusionConfig(steps=4, hidden=16, n_updates=20, batch_size=50),
+    "gflownet": GFlowNetConfig(
+        beta=SMALL.beta,
+        hidden=(16, 16),
+        n_rounds=8 + 3,
+        n_episodes=16,
+        n_updates=20,
+        batch_size=32,
+        reward_model=SMALL.reward_model,
+    ),
     "dqn-max": replace(_DQN, backup="max"),
     "dqn-soft": replace(_DQN, backup="soft"),
     "dqn-soft-any": SMALL,
@@ -40,7 +54,7 @@ TINY = {
     },
 }
 TRAINED = list(TINY)
-TINY["plan"] = SMALL  # which leaves no checkpoint
+TINY["plan"] = TINY["rank"] = SMALL  # which leave no checkpoint
 OPTIMAL = ["optimal-hard", "optimal-soft"]
 
 
@@ -211,13 +225,15 @@ class TestExact:
 
 
 def test_reference_lines_say_what_they_are():
-    assert set(MODELS) == {*TRAINED, "plan", *BASELINES, *OPTIMAL}
+    assert set(MODELS) == {*TRAINED, "plan", "rank", *BASELINES, *OPTIMAL}
     for name in OPTIMAL:
         assert MODELS[name].title.startswith("optimal")
         assert not MODELS[name].suffix
 
 
-@pytest.mark.parametrize("name", ["plan", *(name for name in TRAINED if not name.endswith("-oracle"))])
+@pytest.mark.parametrize(
+    "name", ["plan", "rank", *(name for name in TRAINED if not name.endswith("-oracle"))]
+)
 def test_what_learns_from_labels_sees_no_landscape(name, small_set, monkeypatch):
     """A poisoned landscape changes nothing: nobody asks it."""
     expected = make(name, small_set).sample(500, target_class=1, seed=0)
@@ -255,9 +271,9 @@ def test_every_model_says_what_it_saw(samplers, small_set):
             assert seen == Access("reference", landscape_queries=space.n_compositions)
         elif name.endswith("-oracle"):
             assert seen == Access("oracle", landscape_queries=episodes)
-        elif name == "plan":
+        elif name in ("plan", "rank"):
             assert seen == Access("model-based", labels, model_queries=space.n_compositions)
-        elif name.endswith(("-model", "-any")):
+        elif name == "gflownet" or name.endswith(("-model", "-any")):
             assert seen == Access("model-based", labels, model_queries=episodes)
         else:
             assert seen == Access("offline", 0 if name == "random" else labels)

@@ -6,11 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.sampling import sample_policy
 from elpa_env import ExactSampler
 from elpa_env.errors import InputError
 from elpa_env.rules import action_masks
 from elpa_env.sampler import sample_distribution
+from elpa_env.sampling import sample_policy
 from elpa_env.solve import OptimalSampler, solve
 from elpa_env.space import ELPASOLITE_SPACE as space
 from eval.judge import load_judge

@@ -24,10 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from agents import plan
+from agents import gflownet, plan, rank
 from agents.checkpoint import NAME as DQN_NAME
 from agents.checkpoint import written_by_sb3
+from agents.gflownet import GFlowNetSampler
 from agents.plan import PlanSampler
+from agents.rank import RankSampler
 from agents.sb3_sampler import AgentSampler
 from agents.train import SEARCH, VARIANTS, Variant, train_dqn
 from elpa_env.backups import ExactBackup
@@ -42,9 +44,12 @@ from elpa_env.solve import OptimalSampler
 from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.judge import load_judge
-from generative import vae, wgan_gp
+from generative import autoregressive, diffusion, vae, wgan_gp
+from generative.autoregressive import AutoregressiveModel
 from generative.baselines import BASELINES, BaselineSampler
 from generative.checkpoint import load_checkpoint
+from generative.conditional import ConditionalModel
+from generative.diffusion import DiffusionModel
 from generative.vae import ConditionalVAE
 from generative.wgan_gp import ConditionalWGAN
 
@@ -116,14 +121,22 @@ class ModelSpec:
     every_class: bool = False
 
 
-def _train_vae(task: Task) -> ConditionalVAE:
-    model = ConditionalVAE(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
-    return model.fit(task.training_set, task.progress)
+def _conditional(title: str, kind: type[ConditionalModel[Any]], search: SearchSpace, cost: int) -> ModelSpec:
+    def train(task: Task) -> Sampler:
+        model = kind(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
+        return model.fit(task.training_set, task.progress)
 
-
-def _train_gan(task: Task) -> ConditionalWGAN:
-    model = ConditionalWGAN(task.config, space=task.training_set.space, seed=task.seed, device=task.device)
-    return model.fit(task.training_set, task.progress)
+    return ModelSpec(
+        kind.name,
+        title,
+        train,
+        kind.presets,
+        ".pt",
+        lambda path, _, device: kind.load(path, device=device),
+        cost,
+        search=search,
+        every_class=True,
+    )
 
 
 def _load_agent(path: Path, target_class: int, device: str) -> AgentSampler:
@@ -172,6 +185,17 @@ def _train_plan(task: Task) -> PlanSampler:
     return PlanSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
 
 
+def _train_rank(task: Task) -> RankSampler:
+    return RankSampler(task.config, seed=task.seed).fit(task.training_set, task.progress)
+
+
+def _train_gflownet(task: Task) -> GFlowNetSampler:
+    model = GFlowNetSampler(
+        task.target_class, task.config, space=task.training_set.space, seed=task.seed, device=task.device
+    )
+    return model.fit(task.training_set, task.progress)
+
+
 def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     return ModelSpec(
         name,
@@ -181,33 +205,34 @@ def _optimal(name: str, backup: ExactBackup) -> ModelSpec:
     )
 
 
+_CONDITIONAL: Final[tuple[type[ConditionalModel[Any]], ...]] = (
+    ConditionalVAE,
+    ConditionalWGAN,
+    AutoregressiveModel,
+    DiffusionModel,
+)
+"""Those that one checkpoint format serves."""
+
 _ALL: Final = (
     _dqn("dqn", VARIANTS["dqn"]),
-    ModelSpec(
-        "vae",
-        "VAE",
-        _train_vae,
-        vae.PRESETS,
-        ".pt",
-        lambda path, _, device: ConditionalVAE.load(path, device=device),
-        cost=1,
-        search=vae.SEARCH,
-        every_class=True,
-    ),
-    ModelSpec(
-        "gan",
-        "GAN",
-        _train_gan,
-        wgan_gp.PRESETS,
-        ".pt",
-        lambda path, _, device: ConditionalWGAN.load(path, device=device),
-        cost=2,
-        search=wgan_gp.SEARCH,
-        every_class=True,
-    ),
+    _conditional("VAE", ConditionalVAE, vae.SEARCH, 1),
+    _conditional("GAN", ConditionalWGAN, wgan_gp.SEARCH, 2),
+    _conditional("autoregressive", AutoregressiveModel, autoregressive.SEARCH, 2),
+    _conditional("diffusion", DiffusionModel, diffusion.SEARCH, 2),
     *(_baseline(name) for name in BASELINES),
     *(_dqn(name, variant) for name, variant in VARIANTS.items() if name != "dqn"),
+    ModelSpec(
+        "gflownet",
+        "GFlowNet",
+        _train_gflownet,
+        gflownet.PRESETS,
+        ".npz",
+        lambda path, _, device: GFlowNetSampler.load(path, device=device),
+        cost=4,
+        search=gflownet.SEARCH,
+    ),
     ModelSpec("plan", "plan", _train_plan, plan.PRESETS, cost=2, every_class=True),
+    ModelSpec("rank", "rank", _train_rank, rank.PRESETS, cost=2, every_class=True),
     _optimal("optimal-hard", "max"),
     _optimal("optimal-soft", "soft"),
 )
@@ -219,7 +244,8 @@ A DQN is trained offline, from the episodes of the training set; in the environm
 model of that set (``-model``; ``-any``: one agent for all ten classes); or against the landscape
 (``-oracle``). ``soft`` is the soft backup. Oracles and exact solutions see what all are judged by, which the
 others must not; `elpa_env.sampler.access_of` says what each one saw. ``plan`` is the exact soft policy on
-the reward model that ``dqn-soft-model`` acts against: what that agent approaches.
+the reward model that ``dqn-soft-model`` acts against: what that agent approaches; ``rank`` lists compositions
+by the probability that the same reward model states.
 """
 
 AGENT: Final = "dqn-soft-model"
@@ -363,14 +389,19 @@ def load_sampler(
         if spec.load is None:
             raise InputError(f"{model} cannot be loaded: it needs the methods save and load")
         return spec.load(path, target_class or 1, device)
-    if written_by_sb3(path) or read_checkpoint(path)[0].get("model") == DQN_NAME:
+    kept_as = "" if written_by_sb3(path) else read_checkpoint(path)[0].get("model")
+    if kept_as == gflownet.NAME:
+        flow = GFlowNetSampler.load(path, device=device)
+        if space is not None:
+            space.check_same(flow.space, str(path))
+        return flow
+    if kept_as in ("", DQN_NAME):
         return AgentSampler.load(path, device=device, target_class=target_class, trust=trust, space=space)
     content = load_checkpoint(path)
     if space is not None:
         space.check_same(content["space"], str(path))
     name = content["model"]
-    if name == ConditionalVAE.name:
-        return ConditionalVAE.load(path, device=device)
-    if name == ConditionalWGAN.name:
-        return ConditionalWGAN.load(path, device=device)
+    for kind in _CONDITIONAL:
+        if name == kind.name:
+            return kind.load(path, device=device)
     raise InputError(f"{path} holds an unknown model {name!r}")

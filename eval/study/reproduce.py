@@ -317,8 +317,9 @@ def _costs(name: str, material: Material) -> RenderableType:
 
 
 SEARCHES: Final = (*PAPER_MODELS, "dqn-soft", "reward-model", AGENT)
-"""Models whose searches ship."""
-_SEARCH_DATA: Final = Path(__file__).parents[1] / "data" / "searches"
+"""Models whose searches the table and the figure of searches show."""
+SEARCH_DATA: Final = Path(__file__).parents[1] / "data" / "searches"
+"""Where the records of searches are, those too that are no part of the paper's tables."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -328,7 +329,7 @@ def search_of(model: str) -> Mapping[str, Any]:
     Raises:
         InputError: none ships.
     """
-    path = _SEARCH_DATA / f"{model}.json"
+    path = SEARCH_DATA / f"{model}.json"
     if not path.is_file():
         raise InputError(f"no search of {model} ships: make one with `elpa search {model}`")
     content: Mapping[str, Any] = read_json(path)
