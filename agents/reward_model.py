@@ -145,7 +145,7 @@ class SiteNetworks(nn.Module):
         calculated once and looked up, which leaves the second layer to calculate.
         """
         if len(elements) < MANY or any(len(group) > 2 for group in self._groups):
-            parts = elements.split(CHUNK)
+            parts = th.split(elements, CHUNK)
             return th.cat([self(part.expand(len(self.free), -1, -1)) for part in parts], dim=1)
         first = self._first_layer()
         n = self.free.shape[2]
@@ -167,7 +167,7 @@ class SiteNetworks(nn.Module):
     def _first_layer(self) -> list[Tensor]:
         """Per group of sites (members, n_elements or its square, hidden), the bias in the first of them."""
         table = self.free + self._properties @ self.linear
-        weights = iter(self.weight1.split(table.shape[3], dim=1))
+        weights = iter(th.split(self.weight1, table.shape[3], dim=1))
         parts = []
         for group, vectors in zip(self._groups, table.unbind(dim=1), strict=True):
             part = vectors @ next(weights)
