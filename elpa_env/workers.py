@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -38,7 +39,10 @@ def processes(jobs: int) -> Iterator[Executor]:
 
         executor = ProcessPoolExecutor(jobs, initializer=end_with, initargs=(os.getpid(),))
         try:
-            yield executor
+            with warnings.catch_warnings():
+                # a process that loads a model or a potential grows, and is taken for one that leaks memory
+                warnings.filterwarnings("ignore", "A worker was restarted while some jobs", UserWarning)
+                yield executor
         except BaseException:
             executor.shutdown(kill_workers=True)
             raise
