@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -98,13 +99,20 @@ class SiteNetworks(nn.Module):
         embedding: entries of an embedding.
         hidden: nodes of each hidden layer.
         generator: of the initial weights.
+        properties: of a site by its code, see `agents.properties.site_properties`.
     """
 
     _properties: Tensor
     _first_row: Tensor
 
     def __init__(
-        self, space: Space, members: int, embedding: int, hidden: int, generator: th.Generator
+        self,
+        space: Space,
+        members: int,
+        embedding: int,
+        hidden: int,
+        generator: th.Generator,
+        properties: Callable[[Space], Tensor] = site_properties,
     ) -> None:
         super().__init__()
         codes = site_codes(space)
@@ -113,8 +121,8 @@ class SiteNetworks(nn.Module):
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(th.randn(members, *shape, generator=generator) * std)
 
-        properties = site_properties(space)[codes.of_element]
-        n_properties = properties.shape[1]
+        told = properties(space)[codes.of_element]
+        n_properties = told.shape[1]
         inputs = sum(min(len(group), 2) for group in self._groups) * embedding
         self.free = normal(codes.n_tables, space.n_elements, embedding, std=0.1)
         self.linear = normal(codes.n_tables, n_properties, embedding, std=1.5 / math.sqrt(n_properties))
@@ -125,7 +133,7 @@ class SiteNetworks(nn.Module):
         self.bias2 = nn.Parameter(th.zeros(members, 1, hidden))
         self.bias3 = nn.Parameter(th.zeros(members, 1, 1))
         tables = th.arange(members)[:, None] * codes.n_tables + th.tensor(codes.tables)
-        self.register_buffer("_properties", properties)
+        self.register_buffer("_properties", told)
         self.register_buffer("_first_row", tables[:, None] * space.n_elements)
 
     def forward(self, elements: Tensor) -> Tensor:
@@ -201,11 +209,19 @@ class RewardModel:
     Args:
         config: hyperparameters.
         seed: of folds, weights and batches.
+        properties: what the networks are told of an element, see `agents.properties.site_properties`.
     """
 
-    def __init__(self, config: RewardModelConfig | None = None, *, seed: Seed = 0) -> None:
+    def __init__(
+        self,
+        config: RewardModelConfig | None = None,
+        *,
+        seed: Seed = 0,
+        properties: Callable[[Space], Tensor] = site_properties,
+    ) -> None:
         self.config = config or RewardModelConfig()
         self.seed = seed
+        self.properties = properties
         self.trained_on: dict[str, Any] | None = None
         self.space = ELPASOLITE_SPACE
         self.report: dict[str, Any] = {}
@@ -250,7 +266,9 @@ class RewardModel:
         config = self.config
         folds, weights = spawn(self.seed, 2)
         generator = th.Generator().manual_seed(torch_seed(weights))
-        self._networks = SiteNetworks(self.space, config.members, config.embedding, config.hidden, generator)
+        self._networks = SiteNetworks(
+            self.space, config.members, config.embedding, config.hidden, generator, self.properties
+        )
         self._centre, self._spread = float(energy.mean()), float(energy.std()) or 1.0
         elements = self._elements(index)
         fold = self._folds(index, folds)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from agents.properties import site_codes, site_properties
+from agents.discovery.descriptors import N_NUMBERS, site_descriptors
+from agents.properties import site_codes
 from agents.reward_model import RewardModel, RewardModelConfig
 from elpa_env.errors import InputError, at_least
 from elpa_env.sampler import Progress
@@ -139,9 +140,9 @@ the energies of other rows."""
 class Ensemble:
     """An ensemble of networks, see `agents.reward_model.RewardModel`, for few labels.
 
-    About each network lies a normal distribution whose deviation grows with the predicted energy as that of
-    the reward model does, widened as a whole to the errors that the networks make of labels which they left
-    out.
+    It is told more of the elements than a reward model, see `site_descriptors`. About each network
+    lies a normal distribution whose deviation grows with the predicted energy as that of the reward model does,
+    widened as a whole to the errors that the networks make of labels which they left out.
 
     Args:
         config: hyperparameters.
@@ -151,7 +152,7 @@ class Ensemble:
     def __init__(self, config: EnsembleConfig = ENSEMBLE, *, seed: Seed = 0) -> None:
         self.config = config
         self.seed = seed
-        self.model = RewardModel(config.networks, seed=seed)
+        self.model = RewardModel(config.networks, seed=seed, properties=site_descriptors)
         """As it was fitted last."""
         self._widened = 1.0
 
@@ -163,7 +164,8 @@ class Ensemble:
         """
         check_labels(len(labels))
         networks = replace(self.config.networks, n_updates=self.config.updates(len(labels)))
-        self.model = RewardModel(networks, seed=self.seed).fit(labels, progress)
+        model = RewardModel(networks, seed=self.seed, properties=site_descriptors)
+        self.model = model.fit(labels, progress)
         mean, scale = self.model.held_out
         self._widened = float(np.sqrt(np.mean(((labels.energy - mean) / scale) ** 2)))
         return self
@@ -181,7 +183,7 @@ class Ensemble:
 
 
 class GaussianProcess:
-    """A Gaussian process on the properties of the elements on the sites; for up to some thousand labels.
+    """A Gaussian process on the descriptors of the elements on the sites; for up to some thousand labels.
 
     Equivalent sites enter by the sum and the product of each property, so that an exchange of them changes
     nothing. The kernel is Matérn's of order 5/2 with a length for each feature, its parameters those of the
@@ -249,7 +251,7 @@ class GaussianProcess:
         """(n, d) properties of the elements on the sites."""
         assert self._space is not None
         space, codes = self._space, site_codes(self._space)
-        of_element = site_properties(space)[codes.of_element][:, :4].double().numpy()
+        of_element = site_descriptors(space)[codes.of_element][:, :N_NUMBERS].double().numpy()
         sites = of_element[space.index_to_elements(index)]
         parts = []
         for table in range(codes.n_tables):
