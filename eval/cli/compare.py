@@ -203,6 +203,17 @@ def show(
     common.console.print(table)
 
 
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that `elpa compare`, `elpa reproduce` or `elpa frontier` filled.")
+    ],
+) -> None:
+    """Write report.html into a folder: tables and pictures of what it holds, in one page."""
+    from eval.report import write_page
+
+    common.say(f"report: {write_page(folder)}")
+
+
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder that `elpa compare` or `elpa reproduce` filled.")],
     export: Annotated[
@@ -334,7 +345,18 @@ def _study(
         for part in study.parts:
             write_samples(view(part, store), store)
     common.console.print(present(study, store, width=common.console.width))
+    _page(out)
     common.say(f"results in {out}")
 
 
-COMMANDS: Final[tuple[Callable[..., None], ...]] = (compare, reproduce, show, runs)
+def _page(out: Path) -> None:
+    """Write the folder's page; a line where plotly is missing, without which all else is there."""
+    from eval.report import has_plotly, write_page
+
+    if has_plotly():
+        write_page(out)
+    else:
+        common.say("no report.html: that needs plotly, pip install 'elpasolite[report]'")
+
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (compare, reproduce, show, report, runs)

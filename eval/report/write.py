@@ -1,0 +1,50 @@
+"""Writing ``report.html``: which sections a folder has, from its runs and the files beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from elpa_env.errors import InputError
+from elpa_env.files import write_text
+from eval.report.blocks import Section
+from eval.report.chapters import chapters
+from eval.report.models import chapter_section
+from eval.report.page import plotly_js, render
+from eval.study.store import Store
+from eval.study.study import Study
+
+PAGE: Final = "report.html"
+STUDY: Final = "study.json"
+FRONTIER: Final = "frontier.json"
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page of a folder that `elpa compare`, `reproduce` or `frontier` filled; its path.
+
+    Raises:
+        InputError: plotly is not installed, the folder holds nothing to show, or a run is missing.
+    """
+    plotly_js()
+    sections = [*_study_sections(folder)]
+    if not sections:
+        raise InputError(
+            f"{folder} holds no results: fill it with `elpa compare`, `elpa reproduce` or `elpa frontier`"
+        )
+    page = folder / PAGE
+    write_text(page, render("What was generated, and how good it is", _LEAD, sections))
+    return page
+
+
+_LEAD: Final = (
+    "Compositions that models generated, scored by judges that know an energy of every composition. "
+    "Point at a picture for its figures."
+)
+
+
+def _study_sections(folder: Path) -> list[Section]:
+    if not (folder / STUDY).is_file():
+        return []
+    store = Store.existing(folder)
+    study = Study.load(folder)
+    return [chapter_section(chapter, store) for chapter in chapters(study, store)]
