@@ -350,13 +350,13 @@ def _study(
 
 
 def _page(out: Path) -> None:
-    """Write the folder's page; a line where plotly is missing, without which all else is there."""
-    from eval.report import has_plotly, write_page
+    """Write the folder's page; a line where that cannot be, without which all else is there."""
+    from eval.report import write_page
 
-    if has_plotly():
+    try:
         write_page(out)
-    else:
-        common.say("no report.html: that needs plotly, pip install 'elpasolite[report]'")
+    except InputError as error:
+        common.say(f"no report.html: {error}")
 
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (compare, reproduce, show, report, runs)

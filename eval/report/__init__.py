@@ -3,7 +3,6 @@
 The page is a view of stored runs and of the files that commands left beside them. Nothing is trained for it.
 """
 
-from eval.report.page import has_plotly
 from eval.report.write import PAGE, write_page
 
-__all__ = ["PAGE", "has_plotly", "write_page"]
+__all__ = ["PAGE", "write_page"]

@@ -178,8 +178,10 @@ def as_json(content: object) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, str | bool | int | None):
         return value
-    return [_plain(entry) for entry in (value.tolist() if hasattr(value, "tolist") else value)]
+    return [_plain(entry) for entry in value]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.judge import Judge
+from eval.study.reproduce import RECIPES
 from eval.study.scores import Scored, can_be_scored, score_runs
 from eval.study.store import Store
 from eval.study.study import Part, Study, View, view, without_versions
@@ -36,9 +37,9 @@ class Chapter:
         return f"{target}, {plan.n_samples:,} samples"
 
 
-def whole_set(part: Part) -> bool:
-    """Whether runs were trained on all rows, as all but those of ever larger subsets are."""
-    return part.plan.subset is None and part.plan.augment
+def grows(part: Part) -> bool:
+    """Whether runs belong to training sets of growing size."""
+    return part.recipe in RECIPES and RECIPES[part.recipe].grows
 
 
 def chapters(study: Study, store: Store) -> list[Chapter]:
@@ -48,10 +49,10 @@ def chapters(study: Study, store: Store) -> list[Chapter]:
         InputError: a run is missing.
     """
     together: dict[tuple[Any, ...], list[Part]] = {}
-    grows = any(part.plan.subset is not None for part in study.parts)
     for part in study.parts:
         plan = part.plan
-        if plan.models and (whole_set(part) or not grows):
+        whole = plan.subset is None and plan.augment
+        if plan.models and (whole or not grows(part)):
             key = plan.space, plan.target_class, plan.n_samples, part.training_set, plan.named_judges()
             together.setdefault(key, []).append(part)
     return [_chapter(parts, store) for parts in together.values()]

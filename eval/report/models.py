@@ -9,12 +9,15 @@ from eval.judge import Judge
 from eval.metrics import METRICS, coverage_ceiling
 from eval.report.blocks import Block, Section, Table, Words
 from eval.report.chapters import Chapter
+from eval.report.elements import elements_pictures
+from eval.report.energies import energies_picture
+from eval.report.growth import curves_pictures
 from eval.report.points import coverage_picture
 from eval.study.reproduce import RECIPES
 from eval.study.scores import Scored
 from eval.study.store import Store
 from eval.study.study import View, summarise
-from eval.study.tables import paper_figures
+from eval.study.tables import FURTHER, chosen_by, paper_figures
 from eval.study.targets import COLUMNS, verdict_rows
 
 
@@ -29,6 +32,10 @@ def _blocks(chapter: Chapter, store: Store) -> Iterator[Block]:
     for judge in shown.judges:
         yield results(shown, judge)
     yield coverage_picture(shown)
+    yield energies_picture(shown)
+    yield from elements_pictures(shown)
+    yield from curves_pictures(shown, store)
+    yield access(shown)
     yield from _verdicts(chapter)
 
 
@@ -71,6 +78,21 @@ def _ceiling(shown: View, judge: Judge) -> str:
         f"The judge: {judge.what}. Of {plan.target} it knows {members:,} compositions; {plan.n_samples:,} "
         f"independent samples cover at most {best} of them on average."
     )
+
+
+def access(shown: View) -> Table:
+    """What every model saw, what chose its hyperparameters, and what it cost."""
+    columns = ["model", *FURTHER, "hyperparameters chosen by"]
+    rows = [
+        (group[0].title, *(value(group) for value in FURTHER.values()), chosen_by(group))
+        for group in any_judge(shown).values()
+    ]
+    note = (
+        "Means over the seeds. Offline saw labelled compositions alone, model-based also a model of them, "
+        "oracle and reference the energies that all are judged by. Labels: energies of the training set that "
+        "were used, those of one compound counted once; queries: compositions asked about, repeats included."
+    )
+    return Table("What each model saw, and what it cost", columns, rows, note)
 
 
 def _verdicts(chapter: Chapter) -> Iterator[Table]:

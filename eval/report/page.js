@@ -19,10 +19,11 @@
     margin: { l: 64, r: 16, t: 12, b: 56 },
     hoverlabel: { align: "left", bgcolor: "#fff", font: { color: "#1d1d1f", size: 13 } },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
-    xaxis: { automargin: true, zeroline: false },
-    yaxis: { automargin: true, zeroline: false },
+    xaxis: { automargin: true, zeroline: false, title: { font: { size: 13 } } },
+    yaxis: { automargin: true, zeroline: false, title: { font: { size: 13 } } },
   };
-  const small = { font: { size: 11 }, margin: { l: 44, r: 8, t: 8, b: 44 }, dragmode: false };
+  const title = { title: { font: { size: 11 } } };
+  const small = { xaxis: title, yaxis: title, font: { size: 11 }, margin: { l: 44, r: 8, t: 8, b: 44 }, dragmode: false };
 
   class Picture {
     constructor(figure) {

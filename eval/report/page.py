@@ -15,19 +15,14 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 """What a browser may load for the page: nothing beyond the page."""
 
 
-def has_plotly() -> bool:
-    """Whether plotly is installed, without which there is no page."""
-    return find_spec("plotly") is not None
-
-
 def plotly_js() -> str:
     """The script that draws, as plotly's package brings it.
 
     Raises:
         InputError: plotly is not installed.
     """
-    if not has_plotly():
-        raise InputError("report.html needs plotly: pip install 'elpasolite[report]'")
+    if find_spec("plotly") is None:
+        raise InputError("the page needs plotly: pip install 'elpasolite[report]'")
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())

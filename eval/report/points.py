@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,6 +13,8 @@ from eval.judge import Judge
 from eval.metrics import METRICS, coverage_ceiling
 from eval.placement import place_names
 from eval.report.blocks import Frame, Picture
+from eval.report.lines import Trace, plain
+from eval.study.paper import TABLE_SAMPLES
 from eval.study.study import View, summarise
 from eval.study.tables import paper_figures, seen
 
@@ -47,11 +48,6 @@ class Point(NamedTuple):
     precision: float
     kind: str
     hover: str
-
-
-def plain(text: str) -> str:
-    """A name that plotly.js shows as it is, tags included."""
-    return escape(text, quote=False)
 
 
 def coverage_picture(shown: View) -> Picture:
@@ -111,8 +107,10 @@ def _models(shown: View, judge: Judge) -> list[Point]:
 
 
 def _reported(shown: View) -> list[Point]:
-    """What the paper reports of the models that are shown."""
+    """What the paper reports of the models that are shown, if it draws as many samples."""
     paper, titles, found = paper_figures(shown.plan), shown.titles(), []
+    if TABLE_SAMPLES.get(shown.plan.target_class) != shown.plan.n_samples:
+        return []
     for name in paper.keys() & titles.keys():
         coverage, precision = paper[name]["coverage"], paper[name]["precision"]
         title = f"{titles[name]}, paper"
@@ -126,7 +124,7 @@ def _reported(shown: View) -> list[Point]:
     return sorted(found)
 
 
-def _traces(points: Sequence[Point]) -> list[Mapping[str, Any]]:
+def _traces(points: Sequence[Point]) -> list[Trace]:
     """A trace a kind of model, so that the legend explains the symbols."""
     traces = []
     for kind in dict.fromkeys(point.kind for point in points):
@@ -158,7 +156,7 @@ def _names(
     x: tuple[float, float],
     y: tuple[float, float],
     screen: tuple[float, float, float],
-) -> list[Mapping[str, Any]]:
+) -> list[Trace]:
     """The names as annotations: near their points and in each other's way as little as can be."""
     if not points:
         return []

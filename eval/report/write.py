@@ -7,10 +7,13 @@ from typing import Final
 
 from elpa_env.errors import InputError
 from elpa_env.files import write_text
+from eval.report.again import again_section
 from eval.report.blocks import Section
 from eval.report.chapters import chapters
+from eval.report.frontier import frontier_sections
 from eval.report.models import chapter_section
 from eval.report.page import plotly_js, render
+from eval.report.sizes import sizes_sections
 from eval.study.store import Store
 from eval.study.study import Study
 
@@ -26,7 +29,7 @@ def write_page(folder: Path) -> Path:
         InputError: plotly is not installed, the folder holds nothing to show, or a run is missing.
     """
     plotly_js()
-    sections = [*_study_sections(folder)]
+    sections = [*_study_sections(folder), *frontier_sections(folder / FRONTIER)]
     if not sections:
         raise InputError(
             f"{folder} holds no results: fill it with `elpa compare`, `elpa reproduce` or `elpa frontier`"
@@ -47,4 +50,5 @@ def _study_sections(folder: Path) -> list[Section]:
         return []
     store = Store.existing(folder)
     study = Study.load(folder)
-    return [chapter_section(chapter, store) for chapter in chapters(study, store)]
+    shown = [chapter_section(chapter, store) for chapter in chapters(study, store)]
+    return [*shown, *sizes_sections(study, store), again_section(study, store)]
