@@ -25,7 +25,10 @@ def again_section(study: Study, store: Store) -> Section:
     commands = "\n".join(
         command(recipe, [*parts]) for recipe, parts in groupby(study.parts, lambda p: p.recipe)
     )
-    blocks: list[Block] = [Words(commands, code=True), _judges(study), *_made_with(study, store)]
+    note = (
+        "Each command makes the runs that the folder of its --out lacks, and shows them; what is there stays."
+    )
+    blocks: list[Block] = [Words(commands, code=True), Words(note), _judges(study), *_made_with(study, store)]
     return Section("How to make it again", blocks)
 
 

@@ -5,6 +5,7 @@ A picture is a figure of plotly.js as plain data: traces, a layout, and frames a
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -53,7 +54,9 @@ class Table:
 
     def html(self, number: int) -> str:
         """The table in a box of its own, which scrolls sideways where it must."""
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in self.columns)
+        head = "".join(
+            f'<th scope="col"{self._kind(n)}>{escape(column)}</th>' for n, column in enumerate(self.columns)
+        )
         body = "\n".join(self._row(n, row) for n, row in enumerate(self.rows))
         note = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
         label = escape(self.title, quote=True)
@@ -64,9 +67,20 @@ class Table:
 
     def _row(self, number: int, row: Sequence[str]) -> str:
         first, *others = row
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        cells = "".join(f"<td{self._kind(n)}>{escape(cell)}</td>" for n, cell in enumerate(others, start=1))
         kind = ' class="faint"' if number in self.faint else ""
         return f'<tr{kind}><th scope="row">{escape(first)}</th>{cells}</tr>'
+
+    def _kind(self, column: int) -> str:
+        """Words stand at the left of their column, figures at the right."""
+        return ' class="words"' if column in self._words else ""
+
+    @functools.cached_property
+    def _words(self) -> frozenset[int]:
+        """Columns with a letter in any cell."""
+        return frozenset(
+            n for n in range(len(self.columns)) if any(c.isalpha() for row in self.rows for c in row[n])
+        )
 
 
 @dataclass(frozen=True)

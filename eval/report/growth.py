@@ -31,7 +31,7 @@ def curves_pictures(shown: View, store: Store) -> list[Picture]:
         Frame(what, [line(name, c.n_samples, count(c), number) for name, (number, c) in curves.items()])
         for what, count in counts.items()
     ]
-    axis = {"type": "log", "dtick": 1, "exponentformat": "power"}
+    axis = {"type": "log", "dtick": 1, "tickformat": ","}
     layout = {
         "xaxis": {**axis, "title": {"text": "valid samples"}},
         "yaxis": {**axis, "title": {"text": "of these"}},

@@ -12,12 +12,12 @@ from eval.report.chapters import Chapter
 from eval.report.elements import elements_pictures
 from eval.report.energies import energies_picture
 from eval.report.growth import curves_pictures
-from eval.report.points import coverage_picture
+from eval.report.points import coverage_picture, paper_of
 from eval.study.reproduce import RECIPES
 from eval.study.scores import Scored
 from eval.study.store import Store
 from eval.study.study import View, summarise
-from eval.study.tables import FURTHER, chosen_by, paper_figures
+from eval.study.tables import FURTHER, chosen_by
 from eval.study.targets import COLUMNS, verdict_rows
 
 
@@ -52,7 +52,7 @@ def _lead(chapter: Chapter) -> str:
 
 def results(shown: View, judge: Judge) -> Table:
     """The metrics of every model under a judge, a row a model; the paper's figures below them."""
-    paper = paper_figures(shown.plan)
+    paper = paper_of(shown.plan)
     rows, faint = [], set()
     for name, group in shown.groups[judge.name].items():
         summary = summarise(group)

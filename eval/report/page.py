@@ -50,8 +50,8 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_resource('page.css')}</style></head>\n"
         f"<body><main><h1>{escape(title)}</h1>\n<p>{escape(lead)}</p>\n<nav><ul>{links}</ul></nav>\n"
-        f"{body}\n</main>\n<script>{plotly_js()}</script>\n<script>{_resource('page.js')}</script>\n"
-        "</body></html>\n"
+        f"{body}\n</main>\n<script>{_resource('page.js')}</script>\n<script>{plotly_js()}</script>\n"
+        "<script>page.start();</script>\n</body></html>\n"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from eval.metrics import METRICS, coverage_ceiling
 from eval.placement import place_names
 from eval.report.blocks import Frame, Picture
 from eval.report.lines import Trace, plain
-from eval.study.paper import TABLE_SAMPLES
+from eval.study.paper import TABLE_SAMPLES, Figure
+from eval.study.plan import Plan
 from eval.study.study import View, summarise
 from eval.study.tables import paper_figures, seen
 
@@ -84,9 +85,9 @@ def _frame(shown: View, judge: Judge) -> Frame:
                 "line": {"width": 1},
             }
         ],
-        "annotations": _names(points, x, y, _WIDE),
+        "annotations": _names(points, x, y, ceiling, _WIDE),
     }
-    return Frame(judge.name, _traces(points), layout, {"annotations": _names(points, x, y, _NARROW)})
+    return Frame(judge.name, _traces(points), layout, {"annotations": _names(points, x, y, ceiling, _NARROW)})
 
 
 def _models(shown: View, judge: Judge) -> list[Point]:
@@ -106,11 +107,14 @@ def _models(shown: View, judge: Judge) -> list[Point]:
     return found
 
 
+def paper_of(plan: Plan) -> Mapping[str, Mapping[str, Figure]]:
+    """What the paper has for as many samples as a plan draws, by model; coverage depends on their number."""
+    return paper_figures(plan) if TABLE_SAMPLES.get(plan.target_class) == plan.n_samples else {}
+
+
 def _reported(shown: View) -> list[Point]:
-    """What the paper reports of the models that are shown, if it draws as many samples."""
-    paper, titles, found = paper_figures(shown.plan), shown.titles(), []
-    if TABLE_SAMPLES.get(shown.plan.target_class) != shown.plan.n_samples:
-        return []
+    """What the paper reports of the models that are shown."""
+    paper, titles, found = paper_of(shown.plan), shown.titles(), []
     for name in paper.keys() & titles.keys():
         coverage, precision = paper[name]["coverage"], paper[name]["precision"]
         title = f"{titles[name]}, paper"
@@ -155,6 +159,7 @@ def _names(
     points: Sequence[Point],
     x: tuple[float, float],
     y: tuple[float, float],
+    ceiling: float,
     screen: tuple[float, float, float],
 ) -> list[Trace]:
     """The names as annotations: near their points and in each other's way as little as can be."""
@@ -165,7 +170,9 @@ def _names(
     pixels = (at - (x[0], y[0])) / (x[1] - x[0], y[1] - y[0]) * (width, height)
     names = [short(point.name) for point in points]
     sizes = np.array([(0.56 * letters * len(name) + 4, 1.35 * letters) for name in names])
-    boxes = place_names(pixels, sizes, (0.0, 0.0, width, height))
+    upright = (ceiling - x[0]) / (x[1] - x[0]) * width
+    line = np.array([(upright - 1, 0.0, upright + 1, height)])
+    boxes = place_names(pixels, sizes, (0.0, 0.0, width, height), line)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2 - pixels
     return [
         {

@@ -59,8 +59,15 @@ def _picture(views: Sequence[View]) -> Picture:
         for key in keys
     ]
     layout: dict[str, Any] = {
-        "xaxis": {"type": "log", "title": {"text": "training rows"}, "dtick": "D2"},
-        "yaxis": {"rangemode": "tozero"},
+        "xaxis": {
+            "type": "log",
+            "title": {"text": "training rows"},
+            "tickvals": sorted(
+                {one.plan.subset or len(one.training_set) for one in views if one.plan.augment}
+            ),
+            "tickformat": ",",
+        },
+        "yaxis": {"rangemode": "nonnegative"},
     }
     plan = views[0].plan
     note = (

@@ -29,7 +29,14 @@ def write_page(folder: Path) -> Path:
         InputError: plotly is not installed, the folder holds nothing to show, or a run is missing.
     """
     plotly_js()
-    sections = [*_study_sections(folder), *frontier_sections(folder / FRONTIER)]
+    study, store = _study(folder)
+    sections: list[Section] = []
+    if study and store:
+        sections += [chapter_section(chapter, store) for chapter in chapters(study, store)]
+        sections += sizes_sections(study, store)
+    sections += frontier_sections(folder / FRONTIER)
+    if study and store:
+        sections.append(again_section(study, store))
     if not sections:
         raise InputError(
             f"{folder} holds no results: fill it with `elpa compare`, `elpa reproduce` or `elpa frontier`"
@@ -45,10 +52,8 @@ _LEAD: Final = (
 )
 
 
-def _study_sections(folder: Path) -> list[Section]:
+def _study(folder: Path) -> tuple[Study | None, Store | None]:
+    """What a folder of runs shows, and its store; nothing of another folder."""
     if not (folder / STUDY).is_file():
-        return []
-    store = Store.existing(folder)
-    study = Study.load(folder)
-    shown = [chapter_section(chapter, store) for chapter in chapters(study, store)]
-    return [*shown, *sizes_sections(study, store), again_section(study, store)]
+        return None, None
+    return Study.load(folder), Store.existing(folder)
