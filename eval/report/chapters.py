@@ -68,10 +68,11 @@ def _chapter(parts: Sequence[Part], store: Store) -> Chapter:
 def _merged(views: Sequence[View]) -> View:
     """Views as one; of a model in several of them the most seeds."""
     groups: dict[str, dict[str, Sequence[Scored]]] = {judge.name: {} for judge in views[0].judges}
-    for judge, models in groups.items():
+    for judge, found in groups.items():
         for one in views:
             for name, group in one.groups[judge].items():
-                models[name] = max(models.get(name, ()), group, key=len)
+                if len(group) > len(found.get(name, ())):
+                    found[name] = group
     seeds = max((one.plan.seeds for one in views), key=len)
     models = tuple(dict.fromkeys(name for one in views for name in one.plan.models))
     return replace(views[0], plan=replace(views[0].plan, models=models, seeds=seeds), groups=groups)
@@ -81,7 +82,9 @@ def _with_further(
     found: View, part: Part, store: Store
 ) -> tuple[dict[str, dict[str, Sequence[Scored]]], tuple[str, ...]]:
     """The runs by judge and model with those of further models, and the titles of these."""
-    groups = {judge: dict(models) for judge, models in found.groups.items()}
+    groups: dict[str, dict[str, Sequence[Scored]]] = {
+        judge: dict(models) for judge, models in found.groups.items()
+    }
     known = {name for models in groups.values() for name in models}
     titles = []
     for name, records in _further(found, part, store, known).items():
@@ -93,18 +96,21 @@ def _with_further(
 
 def _further(found: View, part: Part, store: Store, known: set[str]) -> dict[str, list[Mapping[str, Any]]]:
     """Records of models that a view lacks, by name: those of the settings with the most seeds, by seed."""
-    newest: dict[str, Mapping[str, Any]] = {}
-    for record in store.records():
-        if record["name"] not in known and _fits(record, found, part, store, found.judges):
-            newest[without_versions(record["identity"])] = record
+    newest = {
+        without_versions(record["identity"]): record
+        for record in store.records()
+        if record["name"] not in known and _fits(record, found, part, store, found.judges)
+    }
     settings: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for record in newest.values():
         config = without_versions({**record["identity"], "seed": None})
         settings.setdefault(record["name"], {}).setdefault(config, []).append(record)
-    return {
-        name: sorted(max(by_config.values(), key=len), key=lambda record: int(record["seed"]))
-        for name, by_config in settings.items()
-    }
+    best = {name: max(lists.values(), key=_number) for name, lists in settings.items()}
+    return {name: sorted(records, key=lambda record: int(record["seed"])) for name, records in best.items()}
+
+
+def _number(records: Sequence[Mapping[str, Any]]) -> int:
+    return len(records)
 
 
 def _fits(record: Mapping[str, Any], found: View, part: Part, store: Store, judges: Sequence[Judge]) -> bool:

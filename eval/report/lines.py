@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eval.figures import short
 
 COLOURS: Final = (
@@ -17,6 +20,7 @@ DASHES: Final = ("solid", "dash", "dot", "dashdot")
 GREY: Final = "#c3c7cd"
 
 Trace = Mapping[str, Any]
+Numbers = Sequence[float] | NDArray[np.number[Any]]
 
 
 def plain(text: str) -> str:
@@ -29,7 +33,7 @@ def style(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 
-def line(name: str, x: Sequence[float], y: Sequence[float], number: int, **more: Any) -> dict[str, Any]:
+def line(name: str, x: Numbers, y: Numbers, number: int, **more: Any) -> dict[str, Any]:
     """The line of a model; its label says the name, and the values as the axes show them."""
     return {
         "type": "scatter",

@@ -130,7 +130,7 @@ def _reported(shown: View) -> list[Point]:
 
 def _traces(points: Sequence[Point]) -> list[Trace]:
     """A trace a kind of model, so that the legend explains the symbols."""
-    traces = []
+    traces: list[Trace] = []
     for kind in dict.fromkeys(point.kind for point in points):
         of = [point for point in points if point.kind == kind]
         colour, symbol = PAPER if kind == "reported" else KINDS.get(kind, KINDS["unknown"])

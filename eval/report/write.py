@@ -9,6 +9,7 @@ from elpa_env.errors import InputError
 from elpa_env.files import write_text
 from eval.report.again import again_section
 from eval.report.blocks import Section
+from eval.report.campaigns import campaign_sections
 from eval.report.chapters import chapters
 from eval.report.frontier import frontier_sections
 from eval.report.models import chapter_section
@@ -23,7 +24,7 @@ FRONTIER: Final = "frontier.json"
 
 
 def write_page(folder: Path) -> Path:
-    """Write the page of a folder that `elpa compare`, `reproduce` or `frontier` filled; its path.
+    """Write the page of a folder that a command filled with results; its path.
 
     Raises:
         InputError: plotly is not installed, the folder holds nothing to show, or a run is missing.
@@ -34,12 +35,13 @@ def write_page(folder: Path) -> Path:
     if study and store:
         sections += [chapter_section(chapter, store) for chapter in chapters(study, store)]
         sections += sizes_sections(study, store)
-    sections += frontier_sections(folder / FRONTIER)
+    sections += [*frontier_sections(folder / FRONTIER), *campaign_sections(folder)]
     if study and store:
         sections.append(again_section(study, store))
     if not sections:
         raise InputError(
-            f"{folder} holds no results: fill it with `elpa compare`, `elpa reproduce` or `elpa frontier`"
+            f"{folder} holds no results: fill it with `elpa compare`, `elpa reproduce`, `elpa frontier` or "
+            "`elpa discover benchmark`"
         )
     page = folder / PAGE
     write_text(page, render("What was generated, and how good it is", _LEAD, sections))
