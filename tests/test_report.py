@@ -123,7 +123,7 @@ class TestThePage:
 
     def test_says_what_was_seen_and_how_to_make_it_again(self, compared):
         text = unescape((compared / "report.html").read_text(encoding="utf-8"))
-        assert "elpa compare --model vae --model random --data landscape" in text
+        assert "elpa compare --model vae --model random --no-reference --data landscape" in text
         assert "--seeds 2 --judge paper --judge symmetric" in text
         assert "What each model saw" in text
         versions = json.loads((compared / "metrics.json").read_text())["versions"]
@@ -223,12 +223,24 @@ class TestCommands:
             "--n-samples 10000 --preset default --seed 3 --seeds 2 --masking digits --no-augment"
         )
 
+    def test_of_a_comparison_with_the_exact_solutions(self):
+        plan = Plan(("random", "optimal-hard", "optimal-soft"), (0,))
+        expected = "elpa compare --model random --n-samples 10000 --preset default"
+        assert command("compare", [Part(plan, (), "")]) == expected
+
 
 class TestData:
     def test_no_name_ends_a_script(self):
         text = as_json({"name": "</script><b>", "value": float("nan"), "share": 1 / 3})
         assert "<" not in text
         assert json.loads(text) == {"name": "</script><b>", "value": None, "share": 0.333333}
+
+    def test_a_name_that_no_encoding_has(self, run, tmp_path):
+        record = frontier()
+        record["curves"][0]["name"] = "\udcff"
+        (tmp_path / "frontier.json").write_text(json.dumps(record))
+        assert run("report", ".")[0] == 0
+        assert row(tmp_path, re.escape("\\udcff"))[0] == "0"
 
     def test_no_name_is_taken_for_a_tag(self):
         text = Table("<i>", ["<b>"], [["<u>"]]).html(0)

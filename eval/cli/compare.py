@@ -200,6 +200,7 @@ def show(
         study = replace(study, parts=parts)
     table = present(study, store, width=common.console.width)
     study.save(store)
+    _page(folder)
     common.console.print(table)
 
 

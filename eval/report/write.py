@@ -44,7 +44,9 @@ def write_page(folder: Path) -> Path:
             "`elpa discover benchmark`"
         )
     page = folder / PAGE
-    write_text(page, render("What was generated, and how good it is", _LEAD, sections))
+    text = render("What was generated, and how good it is", _LEAD, sections)
+    # names of files need not be UTF-8
+    write_text(page, text.encode("utf-8", "backslashreplace").decode())
     return page
 
 
