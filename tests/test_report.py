@@ -11,12 +11,16 @@ import plotly.graph_objects as go
 import pytest
 
 from elpa_env.errors import InputError
+from eval.judge import load_judge
 from eval.metrics import METRICS
 from eval.report import page as page_module
 from eval.report import write_page
 from eval.report.again import command
 from eval.report.blocks import Table, as_json
 from eval.study.plan import Plan
+from eval.study.records import import_records
+from eval.study.scores import stored_curve
+from eval.study.store import Request, Store
 from eval.study.study import Part
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -142,6 +146,45 @@ class TestThePage:
         text = (folder / "report.html").read_text(encoding="utf-8")
         assert "Also in this folder, and shown here: VAE, random." in text
         assert row(folder, "VAE") == row(compared, "VAE")
+
+    def test_generation_curves_that_are_kept(self, compared, tmp_path):
+        folder = tmp_path / "curves"
+        shutil.copytree(compared, folder)
+        assert "What further samples bring" not in pictures(folder)
+        store = Store(folder)
+        record = next(r for r in store.records() if (r["name"], r["seed"]) == ("random", 0))
+        rows = store.training_set(record["identity"]["training_set"])
+        curve = stored_curve(store, record, load_judge(), Request(1, 150), rows)
+        write_page(folder)
+        picture = pictures(folder)["What further samples bring"]
+        (line,) = picture["frames"][picture["labels"].index("drawn before")]["data"]
+        assert line["name"] == "random"
+        assert line["x"][-1] == 150
+        assert line["y"] == pytest.approx(curve.repeated.tolist(), abs=0.051)  # kept with one digit
+
+
+RECORDS = Path(__file__).parents[1] / "docs" / "records"
+
+
+@pytest.mark.slow
+def test_training_sets_of_growing_size(tmp_path, dft_dir):
+    """From the records of real runs: every mean and deviation as figure8.json has it."""
+    for model in ("vae", "gan", "dqn", "dqn-soft-model"):
+        assert import_records(RECORDS / f"{model}.jsonl.gz", Store(tmp_path)) > 0
+    assert elpa("reproduce", "figure8", "--stored", "--out", tmp_path) == 0
+    sizes = json.loads((tmp_path / "figure8.json").read_text())["judges"]["paper"]["sizes"]
+    picture = pictures(tmp_path)["Figures against the size of the training set"]
+    shown = {trace["name"]: trace for trace in picture["frames"][0]["data"]}
+    assert shown["VAE"]["x"] == [1_000, 2_000, 5_000, 10_000, 21_112]
+    for size, mean, deviation in zip(
+        ("1,000", "2,000", "5,000", "10,000", "21,112"),
+        shown["VAE"]["y"],
+        shown["VAE"]["error_y"]["array"],
+        strict=True,
+    ):
+        figure = sizes[size]["vae"]["precision"]
+        assert mean == pytest.approx(100 * figure["mean"], rel=1e-4)
+        assert deviation == pytest.approx(100 * figure["std"], rel=1e-4)
 
 
 class TestOtherFolders:

@@ -41,9 +41,10 @@ def _blocks(chapter: Chapter, store: Store) -> Iterator[Block]:
 
 def _lead(chapter: Chapter) -> str:
     shown = chapter.view
+    rows = f"{shown.training_set.name} ({len(shown.training_set):,} rows)"
     text = (
-        f"Trained on {shown.training_set.name} ({len(shown.training_set):,} rows), preset "
-        f"{shown.plan.preset}. Figures are means over the seeds, ± the standard deviation."
+        f"Space {shown.judges[0].space.name}; trained on {rows}, preset {shown.plan.preset}. "
+        "Figures are means over the seeds, ± the standard deviation."
     )
     if chapter.further:
         text += f" Also in this folder, and shown here: {', '.join(chapter.further)}."

@@ -28,6 +28,12 @@ const page = (() => {
   const title = { title: { font: { size: 11 } } };
   const small = { xaxis: title, yaxis: title, font: { size: 11 }, margin: { l: 44, r: 8, t: 8, b: 44 }, dragmode: false };
 
+  // Pixels that a legend of many names takes on a narrow screen, beyond those of a short one.
+  function legendHeight(data) {
+    const names = data.filter((trace) => trace.name !== undefined && trace.showlegend !== false).length;
+    return 11 * Math.max(0, names - 4);
+  }
+
   // Axes, lines, marks and names, about where plotly.js will put them.
   function sketched(data, layout, width, height) {
     const { l, r, t, b } = layout.margin;
@@ -45,27 +51,36 @@ const page = (() => {
       svg.append(node);
     };
     const size = layout.font.size;
-    for (const x of [0, 20, 40, 60, 80, 100].filter((one) => one <= x1)) {
+    for (const x of ticks(x0, x1)) {
       svg.append(element("path", { d: `M${across(x)} ${t}V${bottom}`, stroke: "#eee" }));
       text(x, across(x), bottom + 18, "middle", size);
     }
-    for (const y of [0, 20, 40, 60, 80, 100].filter((one) => one <= y1)) {
+    for (const y of ticks(y0, y1)) {
       svg.append(element("path", { d: `M${l} ${down(y)}H${right}`, stroke: "#eee" }));
       text(y, l - 6, down(y) + 4, "end", size);
     }
-    for (const trace of data) {
+    for (const trace of data.filter((one) => one.line?.width !== 0)) {
       const places = trace.x.map((x, n) => [across(x), down(trace.y[n])]);
       if (trace.mode.includes("lines")) {
         svg.append(element("path", { d: `M${places.join("L")}`, fill: "none", stroke: trace.line.color }));
       }
       const fill = trace.marker?.color ?? trace.line?.color;
-      for (const [cx, cy] of places) svg.append(element("circle", { cx, cy, r: 5, fill }));
+      const marked = trace.mode.includes("markers") ? places : [];
+      for (const [cx, cy] of marked) svg.append(element("circle", { cx, cy, r: 5, fill }));
     }
     for (const { x, y, ax, ay, text: name, font } of layout.annotations ?? []) {
       const words = new DOMParser().parseFromString(name, "text/html").body.textContent;
       text(words, across(x) + ax, down(y) + ay + 4, "middle", font.size);
     }
     return svg;
+  }
+
+  // Round numbers of an axis, at least three.
+  function ticks(low, high) {
+    const power = 10 ** Math.floor(Math.log10((high - low) / 3));
+    const step = [5, 2, 1].map((factor) => factor * power).find((one) => (high - low) / one >= 3);
+    const first = Math.ceil(low / step);
+    return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, n) => +((first + n) * step).toPrecision(6));
   }
 
   function element(name, attributes) {
@@ -81,6 +96,7 @@ const page = (() => {
       this.control = figure.querySelector(".control select, .control input");
       this.output = figure.querySelector(".control output");
       this.number = this.content.start;
+      this.height = this.place.clientHeight;
       this.drawn = false;
       this.control?.addEventListener("input", () => this.choose(Number(this.control.value)));
     }
@@ -103,6 +119,7 @@ const page = (() => {
     async draw() {
       this.drawn = true;
       const { data, layout } = this.figure();
+      this.place.style.height = `${this.height + (narrow.matches ? legendHeight(data) : 0)}px`;
       const config = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover" };
       await Plotly.react(this.place, data, layout, config);
       this.place.querySelector(".sketch")?.remove();

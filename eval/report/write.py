@@ -44,16 +44,13 @@ def write_page(folder: Path) -> Path:
             "`elpa discover benchmark`"
         )
     page = folder / PAGE
-    text = render("What was generated, and how good it is", _LEAD, sections)
+    text = render("What was generated or found, and how good it is", _LEAD, sections)
     # names of files need not be UTF-8
     write_text(page, text.encode("utf-8", "backslashreplace").decode())
     return page
 
 
-_LEAD: Final = (
-    "Compositions that models generated, scored by judges that know an energy of every composition. "
-    "Point at a picture for its figures."
-)
+_LEAD: Final = "Point at a picture, or tap it, for its figures. Wide tables scroll sideways."
 
 
 def _study(folder: Path) -> tuple[Study | None, Store | None]:
