@@ -305,7 +305,9 @@ def browser():
 @contextmanager
 def opened(browser, folder, *, width=1280, height=900):
     """The page of a folder in a tab of its own, and what its console and its network saw."""
-    tab = browser.new_page(viewport={"width": width, "height": height})
+    telephone = width < 500
+    size = {"width": width, "height": height}
+    tab = browser.new_page(viewport=size, has_touch=telephone, is_mobile=telephone)
     seen = {"console": [], "requests": []}
     tab.on("console", lambda message: seen["console"].append(f"{message.type}: {message.text}"))
     tab.on("pageerror", lambda error: seen["console"].append(str(error)))
@@ -353,6 +355,19 @@ class TestInABrowser:
             label = place.locator(".hoverlayer .hovertext")
             label.wait_for()
             assert re.search(r"precision: .*coverage: .*labels", label.text_content())
+
+    def test_a_tap_shows_the_label_and_keeps_the_axes(self, browser, compared):
+        with opened(browser, compared, width=390) as (tab, _):
+            place = figure(tab, "Precision against coverage")
+            tab.wait_for_selector(".sketch", state="detached")
+            axes = (
+                "e => JSON.stringify(['xaxis', 'yaxis'].map(k => e.querySelector('.plot').layout[k].range))"
+            )
+            before = place.evaluate(axes)
+            box = place.locator(".point").first.bounding_box()
+            tab.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            place.locator(".hoverlayer .hovertext").wait_for()
+            assert place.evaluate(axes) == before
 
     def test_the_judge_is_chosen(self, browser, compared):
         with opened(browser, compared) as (tab, _):

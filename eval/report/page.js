@@ -20,12 +20,12 @@ const page = (() => {
   const common = {
     font: { family: "system-ui, sans-serif", size: 13, color: "#1d1d1f" },
     margin: { l: 64, r: 16, t: 12, b: 56 },
-    hoverlabel: { align: "left", bgcolor: "#fff", font: { color: "#1d1d1f", size: 13 } },
+    hoverlabel: { align: "left", bgcolor: "#fff", font: { family: "system-ui, sans-serif", color: "#1d1d1f", size: 13 } },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
     xaxis: { automargin: true, zeroline: false, title: { font: { size: 13 } } },
     yaxis: { automargin: true, zeroline: false, title: { font: { size: 13 } } },
   };
-  const title = { title: { font: { size: 11 } } };
+  const title = { title: { font: { size: 11 } }, fixedrange: true };
   const small = { xaxis: title, yaxis: title, font: { size: 11 }, margin: { l: 44, r: 8, t: 8, b: 44 }, dragmode: false };
 
   // Pixels that a legend of many names takes on a narrow screen, beyond those of a short one.
@@ -120,7 +120,7 @@ const page = (() => {
       this.drawn = true;
       const { data, layout } = this.figure();
       this.place.style.height = `${this.height + (narrow.matches ? legendHeight(data) : 0)}px`;
-      const config = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover" };
+      const config = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover", doubleClick: narrow.matches ? false : "reset" };
       await Plotly.react(this.place, data, layout, config);
       this.place.querySelector(".sketch")?.remove();
     }
