@@ -200,7 +200,19 @@ def show(
         study = replace(study, parts=parts)
     table = present(study, store, width=common.console.width)
     study.save(store)
+    _page(folder)
     common.console.print(table)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that `elpa compare`, `elpa reproduce` or `elpa frontier` filled.")
+    ],
+) -> None:
+    """Write report.html into a folder: tables and pictures of what it holds, in one page."""
+    from eval.report import write_page
+
+    common.say(f"report: {write_page(folder)}")
 
 
 def runs(
@@ -334,7 +346,18 @@ def _study(
         for part in study.parts:
             write_samples(view(part, store), store)
     common.console.print(present(study, store, width=common.console.width))
+    _page(out)
     common.say(f"results in {out}")
 
 
-COMMANDS: Final[tuple[Callable[..., None], ...]] = (compare, reproduce, show, runs)
+def _page(out: Path) -> None:
+    """Write the folder's page; a line where that cannot be, without which all else is there."""
+    from eval.report import write_page
+
+    try:
+        write_page(out)
+    except InputError as error:
+        common.say(f"no report.html: {error}")
+
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (compare, reproduce, show, report, runs)

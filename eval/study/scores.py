@@ -185,7 +185,7 @@ def stored_curve(
     Raises:
         InputError: the run lacks what it is made from.
     """
-    name = f"curve-{judge.sha256[:12]}-{request.target_class}-{request.n_samples}.json"
+    name = curve_name(judge, request)
     identity = _identity(record, judge, request)
     data = store.read(record["key"], name)
     with contextlib.suppress(InputError):
@@ -206,6 +206,11 @@ def stored_curve(
 def figures_name(judge: Judge, request: Request) -> str:
     """Name of the file with a run's figures under a judge."""
     return f"score-{judge.sha256[:12]}-{request.target_class}-{request.n_samples}.json"
+
+
+def curve_name(judge: Judge, request: Request) -> str:
+    """Name of the file with a run's generation curve under a judge."""
+    return f"curve-{judge.sha256[:12]}-{request.target_class}-{request.n_samples}.json"
 
 
 def figures(

@@ -137,18 +137,24 @@ def write_costs(views: Sequence[View], folder: Path, name: str) -> Table:
     """
     whole = views[-1]
     judge = whole.judges[0]
-    rows = [
-        (rows_of(view), title, *_cost(view, model, judge))
-        for view in views
-        for model, title in whole.titles().items()
-    ]
     note = f"What a discovery costs: {_heading(whole.plan)}, judge {judge.name}"
     more = (
         "labels: energies in the training set; to verify: different compositions outside it; found: "
         "different compositions of the class; random screening: calculations for as many of class "
         f"{whole.plan.target_class}; fewer: times less than these, without and with the labels"
     )
-    return _written(folder, name, note, more, COSTS, rows)
+    return _written(folder, name, note, more, COSTS, cost_rows(views))
+
+
+def cost_rows(views: Sequence[View]) -> list[tuple[str, ...]]:
+    """Rows of `COSTS` under the first judge, one a size and model, of views as `write_sizes` takes them."""
+    whole = views[-1]
+    return [
+        (rows_of(view), title, *_cost(view, model, whole.judges[0]))
+        for view in views
+        for model, title in whole.titles().items()
+        if model in view.first
+    ]
 
 
 def _cost(view: View, model: str, judge: Judge) -> tuple[str, ...]:

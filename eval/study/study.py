@@ -128,14 +128,14 @@ def stored_part(plan: Plan, store: Store, *, recipe: str) -> Part | None:
     training_sets = plan.training_sets()
     judges = [load_judge(name, plan.space) for name in plan.named_judges()]
     newest = {
-        _but_versions(record["identity"]): record["key"]
+        without_versions(record["identity"]): record["key"]
         for record in store.records()
         if can_be_scored(store, record["key"], judges, plan.request)
     }
     found = [
         (run, newest[what])
         for run in plan.runs(training_sets)
-        if (what := _but_versions(run.identity)) in newest
+        if (what := without_versions(run.identity)) in newest
     ]
     if plan.models and not found:
         return None
@@ -146,7 +146,7 @@ def stored_part(plan: Plan, store: Store, *, recipe: str) -> Part | None:
     return Part(plan, keys, training_sets[plan.seeds[0]].sha256, recipe)
 
 
-def _but_versions(identity: Mapping[str, Any]) -> str:
+def without_versions(identity: Mapping[str, Any]) -> str:
     """What a run depends on but the versions, as text."""
     return json.dumps({key: value for key, value in identity.items() if key != "versions"}, sort_keys=True)
 

@@ -136,7 +136,7 @@ def seen(group: Sequence[Scored], key: str) -> str:
     return "?" if kind == "unknown" else f"{np.mean([each[key] for each in access]):,.0f}"
 
 
-def _chosen_by(group: Sequence[Scored]) -> str:
+def chosen_by(group: Sequence[Scored]) -> str:
     """What the hyperparameters were chosen by; nothing of a model that has none."""
     record = group[0].record
     return str(record["access"]["chosen_by"]) if record["identity"]["config"] is not None else ""
@@ -203,7 +203,7 @@ def _glossary(view: View) -> list[str]:
     )
     chosen: dict[str, list[str]] = {}
     for name, group in _any_judge(view).items():
-        if word := _chosen_by(group):
+        if word := chosen_by(group):
             chosen.setdefault(word, []).append(names[name])
     if chosen:
         lines.append(

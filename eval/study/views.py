@@ -179,7 +179,7 @@ def draw_class_elements(view: View, judge: Judge, path: Path) -> None:
     """Fig. 6: elements on the sites, of the class and of the first seed of every model."""
     draw_elements(
         path,
-        _elements(view.training_set, view.plan.target_class, judge, _first(view, judge)),
+        class_elements(view.training_set, view.plan.target_class, judge, _first(view, judge)),
         space=judge.space,
         target_class=view.plan.target_class,
         caption=_caption(view, judge),
@@ -196,7 +196,7 @@ def _point(group: Sequence[Scored]) -> ModelPoint:
     )
 
 
-def _elements(
+def class_elements(
     training_set: TrainingSet, target_class: int, judge: Judge, first: Mapping[str, Scored]
 ) -> dict[str, Any]:
     """(S, n_elements) p(Z|S) of the full class, of the training set, and of every model."""
