@@ -140,8 +140,8 @@ the energies of other rows."""
 class Ensemble:
     """An ensemble of networks, see `agents.reward_model.RewardModel`, for few labels.
 
-    It is told more of the elements than a reward model, see `site_descriptors`. About each network
-    lies a normal distribution whose deviation grows with the predicted energy as that of the reward model does,
+    It is told more of the elements than a reward model, see `site_descriptors`. About each network lies a
+    normal distribution whose deviation grows with the predicted energy as that of the reward model does,
     widened as a whole to the errors that the networks make of labels which they left out.
 
     Args:
