@@ -10,10 +10,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from elpa_env.errors import InputError
 from eval.judge import load_judge
 from eval.metrics import METRICS
-from eval.report import page as page_module
 from eval.report import write_page
 from eval.report.again import command
 from eval.report.blocks import Table, as_json
@@ -234,15 +232,6 @@ class TestOtherFolders:
         assert len(found["Elements on the sites"]["frames"][0]["data"]) == 2
         for picture in found.values():
             go.Figure(picture["frames"][0]["data"], picture["layout"])
-
-    def test_without_plotly(self, run, compared, monkeypatch):
-        monkeypatch.setattr(page_module, "find_spec", lambda name: None)
-        with pytest.raises(InputError, match=r"pip install 'elpasolite\[report\]'"):
-            write_page(compared)
-        code, out, _ = run("compare", "--model", "random", *HOW, "--no-reference", "--out", "plain")
-        assert code == 0
-        assert "no report.html: the page needs plotly" in out
-        assert not Path("plain/report.html").exists()
 
 
 class TestCommands:

@@ -369,6 +369,7 @@ def benchmark(
     from agents.discovery.campaign import Settings
     from eval.discovery import Way, benchmark_table, load_field, read_curves, run_benchmark, summarise
     from eval.discovery_figures import draw_benchmark
+    from eval.report import write_page
 
     common.at_least("--budget", budget, 0)
     numbers = common.seed_range(seed, seeds)
@@ -395,6 +396,7 @@ def benchmark(
     caption = f"{field.what}; {len(field.pool):,} compounds; medians and quartiles of the seeds"
     draw_benchmark(out / f"{field.name}.png", summary, title=f"Campaigns on {field.name}", caption=caption)
     write_text(out / f"{field.name}.md", _markdown(summary, caption))
+    write_page(out)
     common.say(f"results in {out}")
 
 

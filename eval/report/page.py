@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
-from importlib.util import find_spec
 from itertools import count
 
-from elpa_env.errors import InputError
 from eval.report.blocks import Section
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -16,13 +14,7 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 
 
 def plotly_js() -> str:
-    """The script that draws, as plotly's package brings it.
-
-    Raises:
-        InputError: plotly is not installed.
-    """
-    if find_spec("plotly") is None:
-        raise InputError("the page needs plotly: pip install 'elpasolite[report]'")
+    """The script that draws, as plotly's package brings it."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
@@ -35,9 +27,6 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
         title: heading of the page.
         lead: a sentence or two below it.
         sections: those without blocks are left out.
-
-    Raises:
-        InputError: plotly is not installed.
     """
     shown = [section for section in sections if section.blocks]
     links = "".join(

@@ -13,7 +13,7 @@ from eval.report.campaigns import campaign_sections
 from eval.report.chapters import chapters
 from eval.report.frontier import frontier_sections
 from eval.report.models import chapter_section
-from eval.report.page import plotly_js, render
+from eval.report.page import render
 from eval.report.sizes import sizes_sections
 from eval.study.store import Store
 from eval.study.study import Study
@@ -27,9 +27,8 @@ def write_page(folder: Path) -> Path:
     """Write the page of a folder that a command filled with results; its path.
 
     Raises:
-        InputError: plotly is not installed, the folder holds nothing to show, or a run is missing.
+        InputError: the folder holds nothing to show, or a run is missing.
     """
-    plotly_js()
     study, store = _study(folder)
     sections: list[Section] = []
     if study and store:
