@@ -145,7 +145,9 @@ def element(symbol):
         return atoms, True
     if symbol in SHEARED:
         cell, (y, z) = SHEARED[symbol]
-        return crystal([symbol], [(0, y, z)], 64, cellpar=[*cell, 90, 90, 90], primitive_cell=True), False
+        return crystal(
+            [symbol], [(0, y, z)], spacegroup=64, cellpar=[*cell, 90, 90, 90], primitive_cell=True
+        ), False
     return bulk(symbol), False
 
 
