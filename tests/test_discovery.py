@@ -22,6 +22,7 @@ from agents.discovery import campaign as campaigns
 from agents.discovery.acquisition import ACQUISITIONS, Goal, take
 from agents.discovery.campaign import Campaign, NothingLeft, Settings, Told
 from agents.discovery.candidates import candidates, chemistry, write_structures
+from agents.discovery.descriptors import site_descriptors
 from agents.discovery.energies import ModelEnergy, RowsEnergy
 from agents.discovery.proposers import (
     AgentConfig,
@@ -42,6 +43,7 @@ from agents.discovery.surrogate import (
     EnsembleConfig,
     GaussianProcess,
 )
+from agents.properties import site_codes
 from elpa_env import ELPASOLITE_SPACE, Position, Prototype, Site, Structure, Targets, TrainingSet, make_space
 from elpa_env.errors import InputError
 from elpa_env.seeds import spawn
@@ -240,6 +242,24 @@ def test_surrogates_learn_from_few_labels(make):
     assert np.sqrt(np.mean(((labels.energy - held.energy) / held.uncertainty) ** 2)) == pytest.approx(1)
     again = make().fit(labels)
     np.testing.assert_array_equal(again.belief(rest).mean, belief.mean)
+
+
+def test_descriptors_are_numbers_of_the_elements():
+    """Mean 0 and standard deviation 1 over the palette; fluorine holds on to electrons, caesium does not."""
+    codes = site_codes(ELPASOLITE_SPACE).of_element
+    found = site_descriptors(ELPASOLITE_SPACE)[codes].numpy()
+    assert found.shape == (39, 11 + 6 + 8)
+    np.testing.assert_allclose(found[:, :11].mean(axis=0), 0, atol=1e-5)
+    of = dict(zip(ELPASOLITE_SPACE.symbols, found, strict=True))
+    mendeleev, ionization, affinity, highest, lowest, ionic, atomic = range(4, 11)
+    assert of["F"][affinity] > 1.5 > -1.0 > of["Cs"][ionization]
+    assert of["He"][ionization] == found[:, ionization].max()
+    assert of["Cl"][highest] > of["Al"][highest] > of["Na"][highest] > of["F"][highest]
+    assert of["C"][lowest] < of["Na"][lowest]
+    assert of["Cs"][ionic] == found[:, ionic].max()
+    assert of["Cs"][atomic] == found[:, atomic].max()
+    assert of["He"][ionic] == of["He"][atomic] == 0  # not known
+    assert abs(of["Cl"][mendeleev] - of["Br"][mendeleev]) < abs(of["Cl"][mendeleev] - of["Na"][mendeleev])
 
 
 def test_surrogates_want_labels_first():

