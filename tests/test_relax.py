@@ -466,7 +466,7 @@ def test_elements_stand_as_measured(symbol):
 
 
 def test_boron_is_made_of_icosahedra():
-    """Alpha boron: five neighbours within the icosahedron, and one more at half of the atoms (Decker and Kasper 1959)."""
+    """Five neighbours within it, and one beyond at half of the atoms (alpha; Decker and Kasper 1959)."""
     from ase.neighborlist import neighbor_list
 
     atoms = element_structure("B")
