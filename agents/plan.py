@@ -7,7 +7,7 @@ is a table.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,20 @@ PRESETS: Final = VARIANTS["dqn-soft-model"].presets
 """Those of the agent, of which β and the reward model matter."""
 
 
-class PlanSampler:
-    """Draws in proportion to exp(β reward), the reward being that of a reward model of the training set.
+class OfRewardModel:
+    """What an agent's reward model gives by itself, where all compositions can be listed.
 
     Args:
-        config: of the agent that it stands for: `beta` and `reward_model` are used.
-        seed: that of the agent; both then have the same reward model.
+        config: of the agent that has the same reward model.
+        seed: that of the agent.
+
+    Attributes:
+        reward_model: what it asks.
+        access: what it saw, see `elpa_env.Sampler`.
     """
 
-    name = "plan"
+    needs = "a list of all compositions"
+    """What a space that is too large for it is told about."""
 
     def __init__(self, config: DQNConfig | None = None, *, seed: int = 0) -> None:
         self.config: DQNConfig = config or PRESETS["default"].config
@@ -40,13 +45,13 @@ class PlanSampler:
         self.access = Access("model-based")
         self.reward_model = RewardModel(self.config.reward_model, seed=reward_model_seed(seed))
 
-    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> PlanSampler:
+    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
         """Fit the reward model.
 
         Raises:
             InputError: the compositions of the training set's space are too many to be listed.
         """
-        training_set.space.require_table("an exact policy")
+        training_set.space.require_table(self.needs)
         self.space = training_set.space
         self.reward_model.fit(training_set, progress)
         self.access = Access(
@@ -57,15 +62,33 @@ class PlanSampler:
         )
         return self
 
+    def checked(self, target_class: int) -> int:
+        """A class of the space.
+
+        Raises:
+            InputError: the reward model has not been fitted, or there is no such class.
+        """
+        if self.reward_model.trained_on is None:
+            raise InputError("the reward model knows nothing yet: call fit(training_set) first")
+        return self.space.targets.check(target_class)
+
+
+class PlanSampler(OfRewardModel):
+    """Draws in proportion to exp(β reward), the reward being that of a reward model of the training set.
+
+    Of the agent's configuration it uses `beta` and `reward_model`.
+    """
+
+    name = "plan"
+    needs = "an exact policy"
+
     def distribution(self, target_class: int) -> NDArray[np.float64]:
         """(n_table,) probability of every entry of the composition table.
 
         Raises:
             InputError: the reward model has not been fitted, or there is no such class.
         """
-        target_class = self.space.targets.check(target_class)
-        if self.reward_model.trained_on is None:
-            raise InputError("the plan knows nothing yet: call fit(training_set) first")
+        target_class = self.checked(target_class)
         index = np.flatnonzero(self.space.composition_mask)
         reward = self.reward_model.reward(self.space.index_to_numbers(index), None, None, target_class)
         weight = np.exp(self.config.beta * (reward - reward.max()))

@@ -6,24 +6,22 @@ the most probable composition of the class downwards.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.plan import PRESETS as PLAN_PRESETS
-from agents.reward_model import RewardModel
-from agents.train import DQNConfig, reward_model_seed
-from elpa_env.errors import InputError
-from elpa_env.sampler import Access, Progress, check_n_samples, chosen_by
-from elpa_env.space import ELPASOLITE_SPACE
+from agents.plan import OfRewardModel
+from agents.train import DQNConfig
+from elpa_env.sampler import Progress, check_n_samples
 from elpa_env.training import TrainingSet
 
 PRESETS: Final = PLAN_PRESETS
 """Those of ``dqn-soft-model``, of which the reward model alone matters."""
 
 
-class RankSampler:
+class RankSampler(OfRewardModel):
     """Lists the compositions of a space by the probability of the class, as a reward model states it.
 
     `sample` takes the n most probable ones, the first first, and each once; the seed orders those of equal
@@ -32,42 +30,19 @@ class RankSampler:
     coverage the share of the class that it finds there, and neither can be read as that of independent draws.
     It draws the same few however often it is asked, and has no distribution to state.
 
-    Args:
-        config: of the agent that has the same reward model: `reward_model` is used.
-        seed: that of the agent.
-
-    Attributes:
-        reward_model: what it asks.
-        access: what it saw, see `elpa_env.Sampler`.
+    Of the agent's configuration it uses `reward_model`.
     """
 
     name = "rank"
 
     def __init__(self, config: DQNConfig | None = None, *, seed: int = 0) -> None:
-        self.config: DQNConfig = config or PRESETS["default"].config
-        self.seed = seed
-        self.space = ELPASOLITE_SPACE
-        self.access = Access("model-based")
-        self.reward_model = RewardModel(self.config.reward_model, seed=reward_model_seed(seed))
+        super().__init__(config, seed=seed)
         self._probability: dict[int, NDArray[np.float64]] = {}
 
-    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> RankSampler:
-        """Fit the reward model.
-
-        Raises:
-            InputError: the compositions of the training set's space are too many to be listed.
-        """
-        training_set.space.require_table("a list of all compositions")
-        self.space = training_set.space
-        self.reward_model.fit(training_set, progress)
+    def fit(self, training_set: TrainingSet, progress: Progress | None = None) -> Self:
+        """Fit the reward model; see `OfRewardModel.fit`."""
         self._probability = {}
-        self.access = Access(
-            "model-based",
-            labels=training_set.n_labels,
-            model_queries=self.space.n_compositions,
-            chosen_by=chosen_by(self.config, PRESETS.values(), self.space),
-        )
-        return self
+        return super().fit(training_set, progress)
 
     def probability(self, target_class: int) -> NDArray[np.float64]:
         """(n_compositions,) probability of the class, compositions in the order of their index.
@@ -75,9 +50,7 @@ class RankSampler:
         Raises:
             InputError: the reward model has not been fitted, or there is no such class.
         """
-        target_class = self.space.targets.check(target_class)
-        if self.reward_model.trained_on is None:
-            raise InputError("the list is empty yet: call fit(training_set) first")
+        target_class = self.checked(target_class)
         if target_class not in self._probability:
             index = np.flatnonzero(self.space.composition_mask)
             self._probability = {target_class: self.reward_model.class_probability(index, target_class)}

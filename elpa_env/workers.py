@@ -54,7 +54,18 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     """The workers of a Dask scheduler and how many there are; work whose worker dies goes to another one.
 
     Raises:
-        InputError: Dask is not installed, or no scheduler answers.
+        InputError: see `dask_client`.
+    """
+    with dask_client(address) as (client, threads):
+        yield client.get_executor(pure=False, retries=3), threads
+
+
+@contextlib.contextmanager
+def dask_client(address: str) -> Iterator[tuple[Any, int]]:
+    """A client of a Dask scheduler, and how many threads its workers have.
+
+    Raises:
+        InputError: Dask is not installed, no scheduler answers, or it has no workers.
     """
     try:
         import distributed
@@ -68,7 +79,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         threads = sum(client.nthreads().values())
         if threads == 0:
             raise InputError(f"--cluster {address} has no workers: start some with `dask worker {address}`")
-        yield client.get_executor(pure=False, retries=3), threads
+        yield client, threads
     finally:
         client.close()
 

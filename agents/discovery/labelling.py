@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from agents.discovery.energies import EnergySource, Outcome, failed
 from elpa_env.errors import InputError
 from elpa_env.sampler import Progress
-from elpa_env.workers import end_with, safe_path
+from elpa_env.workers import dask_client, end_with, safe_path
 
 _BATCH: Final = 1 << 16
 """Compounds that a source is asked for at once where it can."""
@@ -253,29 +253,10 @@ def _on_cluster(
     from loky.backend.reduction import dumps
 
     pickled = bytes(dumps(source))
-    with _client(address) as client:
-        slots = sum(client.nthreads().values())
-        if slots == 0:
-            raise InputError(f"--cluster {address} has no workers: start some with `dask worker {address}`")
+    with dask_client(address) as (client, slots):
         executor = client.get_executor(pure=False, retries=0)
         try:
             yield from _drive(lambda _, row: executor.submit(_ask_pickled, pickled, row), numbers, slots)
         finally:
             executor.shutdown(wait=False)
             client.run(_forget)
-
-
-@contextlib.contextmanager
-def _client(address: str) -> Iterator[Any]:
-    try:
-        import distributed
-    except ImportError as error:
-        raise InputError("--cluster needs Dask: pip install 'elpasolite[cluster]'") from error
-    try:
-        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"--cluster {address}: no Dask scheduler answers there") from error
-    try:
-        yield client
-    finally:
-        client.close()
