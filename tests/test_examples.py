@@ -43,6 +43,14 @@ def percentages(printed):
 class TestRuns:
     """With budgets far too small to learn."""
 
+    def test_animate_episode(self, tmp_path):
+        from PIL import Image
+
+        printed = example(tmp_path, "animate_episode", "episode.gif", "AlNaK2F6")
+        assert printed == "9 frames: episode.gif\n"
+        with Image.open(tmp_path / "episode.gif") as picture:
+            assert picture.n_frames == 9  # one before each of eight steps, one at the end
+
     @pytest.mark.slow
     def test_custom_agent(self, tmp_path):
         printed = example(tmp_path, "custom_agent", "--timesteps", 2048, "--out", "mine.zip")
