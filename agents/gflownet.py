@@ -88,7 +88,7 @@ class GFlowNetConfig:
 
 
 def _presets() -> Mapping[str, Preset]:
-    default, by = GFlowNetConfig(), "the user"
+    default, by = GFlowNetConfig(), "hand"
     agents = VARIANTS["dqn-soft-model"].presets
     quick = replace(
         default,

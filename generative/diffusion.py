@@ -80,7 +80,7 @@ class DiffusionConfig:
         in_range(self, 0, 0.9, "dropout", "class_dropout")
 
 
-_BY: Final = "the user"
+_BY: Final = "hand"
 PRESETS: Final = {
     "quick": Preset(DiffusionConfig(n_updates=1_000), f"{_BY}, with fewer updates to save time"),
     "small": Preset(DiffusionConfig(n_updates=1_000), FEWER),
