@@ -57,7 +57,7 @@ def test_python_of_the_front_page_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONUTF8": "1"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -539,3 +539,23 @@ def test_chgnet_says_what_is_missing(monkeypatch, tmp_path):
     write_references(tmp_path / "short.csv", {"Cu": 0.0})
     with pytest.raises(InputError, match="no reference energy of H, He"):
         load_energy("chgnet", ELPASOLITE_SPACE, references=str(tmp_path / "short.csv"))
+
+
+@pytest.mark.slow
+def test_chgnet_relaxes_and_comes_close_to_the_dft_table(dft_dir):
+    """With the references that ship; none of these compounds was among the rows that they were fitted to."""
+    pytest.importorskip("chgnet", reason="chgnet is not installed")
+    rows = read_dft()
+    fitted = choose_rows(ELPASOLITE_SPACE, rows.numbers, rows.energy)
+    others = np.setdiff1d(np.flatnonzero(rows.energy < -1.5), fitted)
+    chosen = np.random.default_rng(1).choice(others, 6, replace=False)
+    source = load_energy("chgnet", ELPASOLITE_SPACE)
+    try:
+        outcomes = [source(rows.numbers[row]) for row in chosen]
+    finally:
+        source.close()
+    assert [one.error for one in outcomes] == [""] * 6
+    energies = np.array([one.energy for one in outcomes])
+    assert np.abs(energies - rows.energy[chosen]).mean() < 0.3  # 0.17 over 40 random ones
+    assert np.corrcoef(energies, rows.energy[chosen])[0, 1] > 0.5
+    assert all(5 < one.parameters["a"] < 15 and 0.1 < one.parameters["x"] < 0.4 for one in outcomes)
