@@ -450,11 +450,8 @@ class Campaign:
         rows = self._file.read(
             "SELECT round, SUM(state = 'asked') FROM proposals GROUP BY round ORDER BY round DESC"
         )
-        finds = {
-            row[0] for row in self._file.read("SELECT compound, round FROM proposals") if row[0] in set(found)
-        }
         of_round = dict(self._file.read("SELECT compound, round FROM proposals"))
-        successful = {of_round[compound] for compound in finds}
+        successful = {of_round[compound] for compound in found.tolist() if compound in of_round}
         number = 0
         for round_, open_ in rows:
             if open_:

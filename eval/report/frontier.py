@@ -12,7 +12,7 @@ from elpa_env.files import read_json
 from eval.frontier import SCHEMA_VERSION
 from eval.metrics import METRICS
 from eval.report.blocks import Frame, Picture, Section, Table
-from eval.report.lines import Trace, line, plain, style
+from eval.report.lines import Trace, line, plain, style, upright
 
 _SHOWN = ("precision", "coverage", "compounds", "js_distance")
 
@@ -44,17 +44,7 @@ def _picture(record: Mapping[str, Any]) -> Picture:
     layout = {
         "xaxis": {"title": {"text": f"expected {METRICS['coverage'].heading}"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": METRICS["precision"].heading}, "range": [-3, 106]},
-        "shapes": [
-            {
-                "type": "line",
-                "x0": ceiling,
-                "x1": ceiling,
-                "y0": 0,
-                "y1": 1,
-                "yref": "paper",
-                "line": {"width": 1},
-            }
-        ],
+        "shapes": [upright(ceiling)],
     }
     note = (
         f"Exact figures; coverage expected after {record['n_samples']:,} valid samples, judge "

@@ -50,3 +50,8 @@ def line(name: str, x: Numbers, y: Numbers, number: int, **more: Any) -> dict[st
 def error_bars(deviation: Sequence[float], colour: str) -> dict[str, Any]:
     """Standard deviations above and below the points of a line."""
     return {"type": "data", "array": deviation, "visible": True, "color": colour, "thickness": 1, "width": 3}
+
+
+def upright(x: float) -> Trace:
+    """A thin line from bottom to top of a picture, as a shape of its layout."""
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": {"width": 1}}

@@ -13,7 +13,7 @@ from eval.judge import Judge
 from eval.metrics import METRICS, coverage_ceiling
 from eval.placement import place_names
 from eval.report.blocks import Frame, Picture
-from eval.report.lines import Trace, plain
+from eval.report.lines import Trace, plain, upright
 from eval.study.paper import TABLE_SAMPLES, Figure
 from eval.study.plan import Plan
 from eval.study.study import View, summarise
@@ -74,17 +74,7 @@ def _frame(shown: View, judge: Judge) -> Frame:
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": METRICS["coverage"].heading}, "range": x},
         "yaxis": {"title": {"text": METRICS["precision"].heading}, "range": y},
-        "shapes": [
-            {
-                "type": "line",
-                "x0": ceiling,
-                "x1": ceiling,
-                "y0": 0,
-                "y1": 1,
-                "yref": "paper",
-                "line": {"width": 1},
-            }
-        ],
+        "shapes": [upright(ceiling)],
         "annotations": _names(points, x, y, ceiling, _WIDE),
     }
     return Frame(judge.name, _traces(points), layout, {"annotations": _names(points, x, y, ceiling, _NARROW)})
