@@ -64,6 +64,10 @@ _CLASSES: Final[dict[str, type]] = {
 _OWN_SPACE: Final = "Space"
 """What settings call the space that the agent is for, which stands in the file once."""
 
+_Q_NET: Final = "q_net."
+_TARGET: Final = "q_net_target."
+"""What names of weights of SB3's two networks begin with."""
+
 
 @dataclass(frozen=True)
 class _Settings:
@@ -103,8 +107,14 @@ class _Progress:
     exploration_rate: float
 
 
-def save_agent(model: BoltzmannDQN, path: StrPath) -> None:
+def save_agent(model: BoltzmannDQN, path: StrPath, *, slim: bool = False) -> None:
     """Write an agent, all or nothing; ``.zip`` is added to a name without a suffix, as SB3 does.
+
+    Args:
+        model: the agent.
+        path: file to write.
+        slim: keep the network by which the agent acts alone. It is a fraction of the size; an agent read from
+            it that learns on starts with a fresh optimiser and without the weights that were not averaged.
 
     Raises:
         InputError: the agent has parts of the user's own, was made for another environment, or the file
@@ -121,7 +131,9 @@ def save_agent(model: BoltzmannDQN, path: StrPath) -> None:
         "model": NAME,
         "any_class": any_class,
         "space": model.space.to_dict(),
-        "settings": _fields(_Settings, model) | {"beta": "inf" if model.beta == math.inf else model.beta},
+        "settings": _fields(_Settings, model)
+        | {"beta": "inf" if model.beta == math.inf else model.beta}
+        | ({"ema_decay": 0.0} if slim else {}),
         "progress": _fields(_Progress, model),
         "train_freq": [model.train_freq.frequency, model.train_freq.unit.value],  # type: ignore[union-attr]
         "trained_on": _encode("trained_on", model.trained_on),
@@ -130,7 +142,7 @@ def save_agent(model: BoltzmannDQN, path: StrPath) -> None:
     for name in ("policy_class", "learning_rate", "policy_kwargs", "replay_buffer_class"):
         record[name] = _encode(name, getattr(model, name))
     record["replay_buffer_kwargs"] = _encode("replay_buffer_kwargs", model.replay_buffer_kwargs)
-    write_checkpoint(with_suffix(path), record, dict(_arrays(model)))
+    write_checkpoint(with_suffix(path), record, dict(_acting(model) if slim else _arrays(model)))
 
 
 def load_agent(
@@ -290,6 +302,13 @@ def _arrays(model: BoltzmannDQN) -> Iterator[tuple[str, NDArray[Any]]]:
             yield f"optimizer/{place}/{key}", th.as_tensor(value).cpu().numpy()
 
 
+def _acting(model: BoltzmannDQN) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The network by which an agent acts: the average where it keeps one."""
+    network = model.q_net if model.q_net_average is None else model.q_net_average.module
+    for key, value in network.state_dict().items():
+        yield f"policy/{_Q_NET}{key}", value.detach().cpu().numpy()
+
+
 def _build(
     kind: type[Agent],
     record: dict[str, Any],
@@ -345,7 +364,10 @@ def _restore(model: BoltzmannDQN, record: dict[str, Any], arrays: dict[str, NDAr
     for name, array in arrays.items():
         group, _, key = name.partition("/")
         groups[group][key] = th.from_numpy(array)
-    model.policy.load_state_dict(groups["policy"])
+    weights = groups["policy"]
+    if not any(key.startswith(_TARGET) for key in weights):  # of a slim file: both networks are one
+        weights |= {key.replace(_Q_NET, _TARGET, 1): value for key, value in weights.items()}
+    model.policy.load_state_dict(weights)
     if model.q_net_average is not None:
         model.q_net_average.load_state_dict(groups["average"])
     _restore_optimizer(model.policy.optimizer, groups["optimizer"])

@@ -499,10 +499,14 @@ class BoltzmannDQN(DQN):
         value = terms.masked_fill(closed, 0).sum(dim=1, keepdim=True)
         return value
 
-    def save(self, path: str | Path) -> None:  # type: ignore[override]
+    def save(self, path: str | Path, *, slim: bool = False) -> None:  # type: ignore[override]
         """Write an archive of tensors and JSON, all or nothing; see `agents.checkpoint`.
 
         SB3's own archive, which holds pickles, is what ``stable_baselines3.DQN.save(model, path)`` writes.
+
+        Args:
+            path: file to write.
+            slim: keep what the agent acts by alone, see `agents.checkpoint.save_agent`.
 
         Raises:
             InputError: the agent has parts of the user's own, which such an archive cannot hold.
@@ -511,7 +515,7 @@ class BoltzmannDQN(DQN):
             raise InputError(
                 f"a {type(self).__name__} cannot be kept without code: use DQN.save(model, path)"
             )
-        save_agent(self, path)
+        save_agent(self, path, slim=slim)
 
     @classmethod
     def load(  # type: ignore[override]

@@ -25,6 +25,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from agents.checkpoint import check_trust, one_line, written_by_sb3
 from agents.dqn import BoltzmannDQN
 from agents.generators import preserved_generators
+from agents.pretrained import PRETRAINED, pretrained_path
 from agents.vec_env import OfflineEnv
 from elpa_env.backups import boltzmann, check_beta
 from elpa_env.errors import InputError, check_choice
@@ -105,15 +106,41 @@ class AgentSampler:
             )
         self._logits = _logits_of(model, has_q)
 
-    def save(self, path: str | Path) -> None:
-        """Write the agent, all or nothing: a `BoltzmannDQN` without code, any other as SB3 does."""
+    def save(self, path: str | Path, *, slim: bool = False) -> None:
+        """Write the agent, all or nothing: a `BoltzmannDQN` without code, any other as SB3 does.
+
+        Args:
+            path: file to write.
+            slim: of a `BoltzmannDQN`, see there.
+
+        Raises:
+            InputError: `slim`, but not for a `BoltzmannDQN`; or what `BoltzmannDQN.save` raises.
+        """
+        model = self.model
+        if slim and not isinstance(model, BoltzmannDQN):
+            raise InputError(f"slim is for a BoltzmannDQN, not for a {type(model).__name__}: leave it out")
         with atomic_path(path) as temporary:
-            self.model.save(temporary)
+            if isinstance(model, BoltzmannDQN):
+                model.save(temporary, slim=slim)
+            else:
+                model.save(temporary)
 
     @property
     def access(self) -> Access:
         """What the agent saw; unknown of one that does not say."""
         return access_of(self.model)
+
+    @classmethod
+    def pretrained(cls, *, device: str = "cpu") -> AgentSampler:
+        """The agent that ships: it draws elpasolites of every class without any training.
+
+        It acted against a reward model of the DFT table of Faber et al. 2016 and never saw the landscape;
+        ``docs/pretrained.md`` is its model card.
+
+        Args:
+            device: a torch device.
+        """
+        return cls.load(pretrained_path(), device=device, name=PRETRAINED)
 
     @classmethod
     def load(

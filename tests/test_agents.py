@@ -768,6 +768,26 @@ class TestArchive:
         ):
             assert all(th.equal(theirs[key], ours[key]) for key in ours)
 
+    @pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+    def test_a_slim_file_acts_the_same(self, small_set, tmp_path, ema_decay):
+        model = train_offline(small_set, 4, replace(TINY["dqn"], ema_decay=ema_decay))
+        AgentSampler(model).save(tmp_path / "whole.zip")
+        AgentSampler(model).save(tmp_path / "slim.zip", slim=True)
+        assert (tmp_path / "slim.zip").stat().st_size < (tmp_path / "whole.zip").stat().st_size / 2
+        again = AgentSampler.load(tmp_path / "slim.zip")
+        np.testing.assert_array_equal(
+            again.sample(200, target_class=4, seed=0), AgentSampler(model).sample(200, target_class=4, seed=0)
+        )
+        assert (again.access, again.model.trained_on) == (model.access, model.trained_on)
+        again.model.set_episodes(small_set)
+        again.model.learn(2)  # with a new optimiser
+        pairs = zip(again.model.q_net.parameters(), model.sampled_q_net.parameters(), strict=True)
+        assert any((ours != theirs).any() for ours, theirs in pairs)
+
+    def test_only_our_agents_are_kept_slim(self, trained, tmp_path):
+        with pytest.raises(InputError, match="slim is for a BoltzmannDQN, not for a PPO"):
+            AgentSampler(trained["PPO"], target_class=1).save(tmp_path / "ppo.zip", slim=True)
+
     def test_infinity_and_a_rate_that_stays(self, tmp_path):
         model = BoltzmannDQN("MlpPolicy", make_vec_env(2), beta=np.inf, **OFF_POLICY)
         model.save(tmp_path / "agent.zip")

@@ -119,7 +119,11 @@ def training_set(data: str, augment: bool, space: Any = None) -> Any:
 
 
 def agent_path(path: str) -> str:
-    """Check that a file can be an agent, and return its absolute path."""
+    """Check that a file can be an agent, and return its absolute path; ``pretrained`` names what ships."""
+    from agents.pretrained import PRETRAINED, pretrained_path
+
+    if path == PRETRAINED:
+        return str(pretrained_path())
     if not (path.endswith(".zip") and Path(path).is_file()):
         raise InputError(f"no agent {path}: name a .zip file that Stable-Baselines3 saved")
     return str(Path(path).resolve())

@@ -54,7 +54,10 @@ def compare(
     ] = False,
     agents: Annotated[
         list[str] | None,
-        typer.Option("--agent", help="Agent (.zip) of your own to include; repeat for more."),
+        typer.Option(
+            "--agent",
+            help="Agent (.zip) of your own to include, or pretrained, the one that ships; repeat for more.",
+        ),
     ] = None,
     masking: AgentMasking = None,
     trust: Trust = False,

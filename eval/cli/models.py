@@ -50,6 +50,10 @@ def train(
     device: Device = "cpu",
     augment: Augment = True,
     space: SpaceName = "elpasolite",
+    slim: Annotated[
+        bool,
+        typer.Option("--slim", help="Of an agent, keep what it acts by alone: a fraction of the size."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train one model and save it.
@@ -57,6 +61,7 @@ def train(
     vae, gan and dqn-soft-any learn all classes at once, whatever --target-class says. Oracles learn from the
     energies that ship, whatever --data says.
     """
+    from agents.train import VARIANTS
     from elpa_env.sampler import access_of
     from eval.study.job import one_thread
     from eval.study.plan import check_device, hyperparameters
@@ -71,6 +76,8 @@ def train(
     check_device(device)
     if out.suffix != spec.suffix:
         raise InputError(f"the checkpoint of a {spec.name} ends in {spec.suffix}, got {out}")
+    if slim and spec.name not in VARIANTS:
+        raise InputError(f"--slim is for {', '.join(VARIANTS)}, not for {model}: leave it out")
     target = check_target(out, overwrite=overwrite, kind="file")
     training_set = common.training_set(data, augment, benchmark)
     with one_thread(), progress_bar(common.console, f"training {spec.name}") as progress:
@@ -78,7 +85,7 @@ def train(
         sampler: Any = spec.train(
             Task(config, training_set, target_number, seed, device, progress, space=benchmark.name)
         )
-    sampler.save(target)
+    sampler.save(target, **({"slim": True} if slim else {}))
     oracle = access_of(sampler).kind == "oracle"
     common.say(f"{spec.name} trained on {'the landscape itself' if oracle else training_set.name}: {out}")
 
@@ -87,7 +94,8 @@ def sample(
     model: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, or what needs none: random, sites, pairs, optimal-hard, optimal-soft."
+            help="A checkpoint, or what needs none: pretrained, an agent for all classes that ships; random, "
+            "sites, pairs, optimal-hard, optimal-soft."
         ),
     ],
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
@@ -156,7 +164,9 @@ def score(
         Path | None,
         typer.Argument(help="CSV with a column formula, or one a site such as Z_A, Z_B, Z_C, Z_D."),
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Agent (.zip) to score instead.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Agent (.zip) to score instead, or pretrained, the one that ships.")
+    ] = None,
     algorithm: Annotated[
         str | None,
         typer.Option(help="Its class: PPO, MaskablePPO, ... or module:Class; guessed by default."),
@@ -370,7 +380,7 @@ def solve(
 
 
 def frontier(
-    agents: Annotated[list[str], typer.Argument(help="Agents (.zip) with Q-values.")],
+    agents: Annotated[list[str], typer.Argument(help="Agents (.zip) with Q-values, or pretrained.")],
     target_class: TargetClass = "1",
     n_samples: Annotated[int | None, typer.Option(help="Valid samples, on which coverage depends.")] = None,
     betas: Annotated[str, typer.Option(help="Values of beta, in the order of the curve.")] = (
@@ -456,10 +466,13 @@ def _sampler(
     benchmark: Any,
 ) -> Any:
     """What needs no training by name, or what a checkpoint holds."""
+    from agents.pretrained import PRETRAINED
     from eval.study.plan import check_device
     from eval.study.registry import MODELS, Task, load_sampler
 
     check_device(device)
+    if model == PRETRAINED:
+        model = common.agent_path(model)
     if model in MODELS and not MODELS[model].suffix:
         return MODELS[model].train(
             Task(None, training_set, target_class, 0, device, judge=judge or "", space=benchmark.name)
