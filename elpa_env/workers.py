@@ -39,14 +39,20 @@ def processes(jobs: int) -> Iterator[Executor]:
 
         executor = ProcessPoolExecutor(jobs, initializer=end_with, initargs=(os.getpid(),))
         try:
-            with warnings.catch_warnings():
-                # a process that loads a model or a potential grows, and is taken for one that leaks memory
-                warnings.filterwarnings("ignore", "A worker was restarted while some jobs", UserWarning)
+            with silent_restarts():
                 yield executor
         except BaseException:
             executor.shutdown(kill_workers=True)
             raise
         executor.shutdown()
+
+
+@contextlib.contextmanager
+def silent_restarts() -> Iterator[None]:
+    """Say nothing of a worker that loads a model or a potential, is taken for one that leaks, and restarts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker was restarted while some jobs", UserWarning)
+        yield
 
 
 @contextlib.contextmanager

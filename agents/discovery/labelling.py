@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from agents.discovery.energies import EnergySource, Outcome, failed
 from elpa_env.errors import InputError
 from elpa_env.sampler import Progress
-from elpa_env.workers import dask_client, end_with, safe_path
+from elpa_env.workers import dask_client, end_with, safe_path, silent_restarts
 
 _BATCH: Final = 1 << 16
 """Compounds that a source is asked for at once where it can."""
@@ -176,7 +176,7 @@ def _in_processes(
     source: EnergySource, numbers: NDArray[np.int16], jobs: int
 ) -> Iterator[tuple[int, Outcome]]:
     """Processes of this machine, an executor each, so that one which dies takes no other with it."""
-    with _Processes(source) as processes:
+    with silent_restarts(), _Processes(source) as processes:
         yield from _drive(processes.submit, numbers, jobs)
 
 
