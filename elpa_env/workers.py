@@ -49,7 +49,7 @@ def processes(jobs: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def silent_restarts() -> Iterator[None]:
-    """Say nothing of a worker that loads a model or a potential, is taken for one that leaks, and restarts."""
+    """Say nothing of a worker that loads a potential, is taken for one that leaks, and restarts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A worker was restarted while some jobs", UserWarning)
         yield
