@@ -36,7 +36,11 @@ SpaceName = Annotated[
 ]
 NSamples = Annotated[
     int | None,
-    typer.Option(help="Valid samples to draw; 10,000 of elpasolite and 1,000 of other spaces by default."),
+    typer.Option(
+        "--n-samples",
+        "-n",
+        help="Valid samples to draw; 10,000 of elpasolite and 1,000 of other spaces by default.",
+    ),
 ]
 Data = Annotated[
     str,
