@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import textwrap
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -167,7 +168,7 @@ def campaign_table(field: str) -> list[str]:
     first = records[0]
     settings = first["settings"]
     what = (
-        f"{first['what']}; {first['pool']:,} compounds, {first['targets']:,} of them looked for; medians and "
+        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, {first['targets']:,} of them looked for; medians and "
         f"quartiles of the seeds. {settings['initial']} labels at random, then batches of "
         f"{settings['batch_size']}."
     )
@@ -230,11 +231,12 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _command(path: str, command: Any) -> list[str]:
     """A section on one command."""
+    kinds = typing.get_type_hints(inspect.unwrap(command.callback))
     parameters = [one for one in command.params if one.name != "help" and not getattr(one, "hidden", False)]
     arguments = [one for one in parameters if one.param_type_name == "argument"]
     options = [one for one in parameters if one.param_type_name == "option"]
     usage = [path, *(f"[{one.name.upper()}]" if not one.required else one.name.upper() for one in arguments)]
-    usage += [f"{one.opts[0]} {_metavar(one)}" for one in options if one.required]
+    usage += [f"{one.opts[0]} {_metavar(one, kinds)}" for one in options if one.required]
     if any(not one.required for one in options):
         usage.append("[OPTIONS]")
     help_text = inspect.cleandoc(command.help or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
@@ -243,25 +245,24 @@ def _command(path: str, command: Any) -> list[str]:
         rows = [(f"`{one.name.upper()}`", _default(one), _cell(one.help)) for one in arguments]
         lines += [*markdown(("argument", "default", "what"), rows), ""]
     if options:
-        rows = [(_option(one), _default(one), _cell(one.help)) for one in options]
+        rows = [(_option(one, kinds), _default(one), _cell(one.help)) for one in options]
         lines += [*markdown(("option", "default", "what"), rows), ""]
     return lines
 
 
-def _option(option: Any) -> str:
+def _option(option: Any, kinds: Mapping[str, Any]) -> str:
     """Names of an option and what it takes."""
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
-    repeated = ", again for more" if option.multiple else ""
-    return f"{names} {_metavar(option)}{repeated}".strip()
+    return f"{names} {_metavar(option, kinds)}".strip()
 
 
-def _metavar(parameter: Any) -> str:
+def _metavar(parameter: Any, kinds: Mapping[str, Any]) -> str:
     """The kind of value that a parameter takes; nothing of a flag."""
-    words = {"integer": "NUMBER", "float": "NUMBER", "text": "TEXT", "path": "PATH", "choice": "NAME"}
     if getattr(parameter, "is_flag", False):
         return ""
-    kind = str(parameter.type.name)
-    return next((word for start, word in words.items() if kind.startswith(start)), kind.upper())
+    kind = str(kinds[parameter.name])
+    words = {"int": "NUMBER", "float": "NUMBER", "Path": "PATH"}
+    return next((word for part, word in words.items() if part in kind), "TEXT")
 
 
 def _default(parameter: Any) -> str:
@@ -296,12 +297,12 @@ SECTIONS: Final = (
     "Version History",
 )
 """Of a page, in the order of Gymnasium's."""
-ENVIRONMENTS: Final[Mapping[str, str]] = {
-    "Elpasolite-v0": "AlNaK2F6",
-    "Perovskite-v0": "SrTiO3",
-    "Composition-v0": "NaCl",
+ENVIRONMENTS: Final[Mapping[str, tuple[str, str]]] = {
+    "Elpasolite-v0": ("episode.gif", "AlNaK2F6"),
+    "Perovskite-v0": ("perovskite.gif", "SrTiO3"),
+    "Composition-v0": ("composition.gif", "NaCl"),
 }
-"""Every environment that is registered, with what its picture builds."""
+"""Every environment that is registered, with its picture and what is built there."""
 EXAMPLE: Final = elpa_env.Prototype(
     "rock-salt", (elpa_env.Site("A", ("Li", "Na", "K")), elpa_env.Site("X", ("F", "Cl")))
 )
@@ -326,7 +327,7 @@ def registered() -> list[str]:
 
 
 def environment_file(name: str) -> str:
-    """Name of its page and its picture, without an ending."""
+    """Name of its page, without an ending."""
     return name.partition("-")[0].lower()
 
 
@@ -344,7 +345,7 @@ def environment_page(name: str) -> str:
         ("native vector environment", f'`gym.make_vec("{name}", 4096)`'),
         ("class", f"`{spec.entry_point}`"),
     ]
-    picture = environment_file(name)
+    picture, formula = ENVIRONMENTS[name]
     lines = [
         f"# {name}",
         "",
@@ -352,7 +353,7 @@ def environment_page(name: str) -> str:
         "",
         textwrap.dedent(cls.__doc__ or "").strip().partition("\n")[0],
         "",
-        f"![An episode of {name}](../figures/{picture}.gif)",
+        f"![An episode of {name} that builds {formula}](../figures/{picture})",
         "",
         *markdown(("", ""), facts),
         "",
@@ -471,8 +472,8 @@ def main(report: Callable[[str], None] = print) -> int:
     parser.add_argument("--animations", action="store_true", help="draw the environments' episodes anew")
     arguments = parser.parse_args()
     if arguments.animations:
-        for name, formula in ENVIRONMENTS.items():
-            animate(name, formula, DOCS / "figures" / f"{environment_file(name)}.gif")
+        for name, (picture, formula) in ENVIRONMENTS.items():
+            animate(name, formula, DOCS / "figures" / picture)
         return 0
     differs = {
         path: text
