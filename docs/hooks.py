@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
     for page in list(files.documentation_pages()):
         for _, target in _LINK.findall(page.content_string):
             path = _in_repository(page.src_uri, target)
-            if path is None or path in PAGES or not (ROOT / path).is_file():
+            if path is None or path in PAGES or path.startswith("docs/") or not (ROOT / path).is_file():
                 continue
             uri = f"{FILES}/{path}"
             if uri not in files.src_uris:
