@@ -436,13 +436,14 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
 def api_page(package: str, modules: Sequence[str]) -> str:
     """What a package offers, for mkdocstrings."""
     module = importlib.import_module(package)
-    lines = [f"# {package}", "", MADE, "", f"{(module.__doc__ or '').strip()}", ""]
+    lines = [f"# {package}", "", MADE, ""]
     if modules:
+        lines += [(module.__doc__ or "").strip(), ""]
         for name in modules:
             lines += [f"::: {package}.{name}", ""]
         return "\n".join(lines)
-    lines += [f"::: {package}", "    options:", "      show_root_toc_entry: false", "      members:"]
-    lines += [f"        - {name}" for name in module.__all__]
+    lines += [f"::: {package}", "    options:", "      show_root_heading: false"]
+    lines += ["      members:", *(f"        - {name}" for name in module.__all__)]
     return "\n".join([*lines, ""])
 
 

@@ -43,6 +43,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _LINK.sub(_led(page.file.src_uri), markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a mean and its deviation on one line."""
+    return html.replace(" ± ", "\u00a0±\u00a0")
+
+
 def _led(source: str) -> Callable[[re.Match[str]], str]:
     def replace(match: re.Match[str]) -> str:
         path = _in_repository(source, match[2])
