@@ -1,4 +1,4 @@
-"""What the documentation says that the repository already knows: tables of results, commands, environments, API.
+"""What the documentation says that the repository already knows: results, commands, environments, API.
 
     python docs/generate.py           writes what differs
     python docs/generate.py --check   writes nothing; names what differs and exits with status 1
@@ -14,6 +14,7 @@ functions that `elpa reproduce` and `elpa discover benchmark` use. Nothing is tr
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import inspect
 import re
@@ -67,18 +68,18 @@ class Runs:
         for path in sorted(records.glob("*.jsonl.gz")):
             import_records(path, store)
         self.store, self.judge = store, load_judge(PAPER)
+        self.group = functools.cache(self._group)
         # of runs that differ in versions alone the newest counts, as in `elpa reproduce --stored`
         newest = {without_versions(record["identity"]): record for record in store.records()}
         self.records = [record for record in newest.values() if record["preset"] == "default"]
 
-    def group(self, model: str, target_class: int, rows: int, labels: int = 0) -> list[Scored]:
+    def _group(self, model: str, target_class: int, rows: int) -> list[Scored]:
         """The runs of a model with its default hyperparameters, in the order of their seeds.
 
         Args:
             model: name in the registry.
             target_class: 1..10.
             rows: of the training set.
-            labels: energies behind the rows; 0 = any number.
 
         Raises:
             InputError: there are none, or two of a seed.
@@ -93,7 +94,6 @@ class Runs:
             and record["identity"]["config"] == config_record(preset.config)
             and record["identity"]["target_class"] in (None, target_class)
             and record["training_set"]["rows"] == rows
-            and labels in (0, record["training_set"]["labels"])
             and can_be_scored(self.store, record["key"], [self.judge], request)
         ]
         found.sort(key=lambda record: record["seed"])
@@ -168,9 +168,9 @@ def campaign_table(field: str) -> list[str]:
     first = records[0]
     settings = first["settings"]
     what = (
-        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, {first['targets']:,} of them looked for; medians and "
-        f"quartiles of the seeds. {settings['initial']} labels at random, then batches of "
-        f"{settings['batch_size']}."
+        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, {first['targets']:,} of "
+        f"them looked for; medians and quartiles of the seeds. {settings['initial']} labels at random, then "
+        f"batches of {settings['batch_size']}."
     )
     return [what, "", *markdown(*benchmark_rows(summarise_campaigns(records)))]
 
@@ -212,7 +212,8 @@ def command_page() -> str:
         "",
         MADE,
         "",
-        "This is what `elpa COMMAND --help` says. [The command line](commands.md) tells what the commands are for.",
+        "This is what `elpa COMMAND --help` says. "
+        "[The command line](commands.md) tells what the commands are for.",
         "",
     ]
     for path, command in _commands(typer.main.get_command(app), "elpa"):
@@ -239,7 +240,9 @@ def _command(path: str, command: Any) -> list[str]:
     usage += [f"{one.opts[0]} {_metavar(one, kinds)}" for one in options if one.required]
     if any(not one.required for one in options):
         usage.append("[OPTIONS]")
-    help_text = inspect.cleandoc(command.help or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+    help_text = (
+        inspect.cleandoc(command.help or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+    )
     lines = [f"## {path}", "", help_text, "", "```", " ".join(usage), "```", ""]
     if arguments:
         rows = [(f"`{one.name.upper()}`", _default(one), _cell(one.help)) for one in arguments]
@@ -273,7 +276,7 @@ def _default(parameter: Any) -> str:
     if getattr(parameter, "is_flag", False):
         names = parameter.opts if value else parameter.secondary_opts
         return f"`{names[0]}`" if names else "off"
-    if value is None or value == "" or isinstance(value, list | tuple) and not value or callable(value):
+    if value is None or value == "" or (isinstance(value, list | tuple) and not value) or callable(value):
         return "-"
     return f"`{value}`"
 
@@ -359,7 +362,11 @@ def environment_page(name: str) -> str:
         "",
     ]
     for title in SECTIONS:
-        text = _arguments(cls, sections) if title == "Arguments" else sections[0].get(title) or sections[-1][title]
+        text = (
+            _arguments(cls, sections)
+            if title == "Arguments"
+            else sections[0].get(title) or sections[-1][title]
+        )
         lines += [f"## {title}", "", text.strip(), ""]
     return "\n".join(lines)
 
@@ -468,7 +475,9 @@ def pages() -> dict[Path, str]:
 
 def main(report: Callable[[str], None] = print) -> int:
     """Write or check; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something differs")
     parser.add_argument("--animations", action="store_true", help="draw the environments' episodes anew")
     arguments = parser.parse_args()

@@ -1,7 +1,8 @@
 """Hooks of `mkdocs build`: links that work on GitHub work on the site as well.
 
-Pages in ``docs`` link to files above it, such as ``../CHANGELOG.md`` or ``../examples/custom_agent.py``. The site
-takes the texts among them as pages, copies every other file that a page links to, and leads links to either.
+Pages in ``docs`` link to files above it, such as ``../CHANGELOG.md`` or ``../examples/custom_agent.py``. The
+site takes the texts among them as pages, copies every other file that a page links to, and leads links to
+either.
 """
 
 from __future__ import annotations
