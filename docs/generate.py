@@ -168,8 +168,8 @@ def campaign_table(field: str) -> list[str]:
     first = records[0]
     settings = first["settings"]
     what = (
-        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, {first['targets']:,} of "
-        f"them looked for; medians and quartiles of the seeds. {settings['initial']} labels at random, then "
+        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, "
+        f"{first['targets']:,} of them looked for; medians and quartiles of the seeds. {settings['initial']} labels at random, then "
         f"batches of {settings['batch_size']}."
     )
     return [what, "", *markdown(*benchmark_rows(summarise_campaigns(records)))]
