@@ -166,10 +166,10 @@ def campaign_table(field: str) -> list[str]:
     """What campaigns on known energies cost."""
     records = [record for record in read_curves(RECORDS / "discovery") if record["field"] == field]
     first = records[0]
-    settings = first["settings"]
+    energies, settings = first["what"], first["settings"]
     what = (
-        f"{first['what'][0].upper()}{first['what'][1:]}; {first['pool']:,} compounds, "
-        f"{first['targets']:,} of them looked for; medians and quartiles of the seeds. {settings['initial']} labels at random, then "
+        f"{energies[0].upper()}{energies[1:]}; {first['pool']:,} compounds, {first['targets']:,} of them "
+        f"looked for; medians and quartiles of the seeds. {settings['initial']} labels at random, then "
         f"batches of {settings['batch_size']}."
     )
     return [what, "", *markdown(*benchmark_rows(summarise_campaigns(records)))]
