@@ -1,4 +1,4 @@
-"""Hyperparameters for the RL Baselines3 Zoo, all algorithms in one file; started itself, the Zoo with MaskablePPO.
+"""Hyperparameters for the RL Baselines3 Zoo, all algorithms in one file; run itself, the Zoo with MaskablePPO.
 
     python -m rl_zoo3.train --algo ppo --env Elpasolite-v0 --gym-packages elpa_env --conf-file examples/zoo.py
     python examples/zoo.py --algo ppo_mask --env Elpasolite-v0 --gym-packages elpa_env --eval-freq -1
