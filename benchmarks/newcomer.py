@@ -4,8 +4,7 @@
     python benchmarks/newcomer.py --skip install compare tests    # with the Python that runs this
 
 A checkout is installed into a fresh virtual environment in a temporary folder. Every step runs there, in an
-empty folder of its own, with the code and the commands as the pages have them, so that what is timed is what a
-newcomer does.
+empty folder of its own, with the code and the commands that stand on the pages.
 """
 
 import argparse
@@ -66,7 +65,7 @@ class Place:
         )
 
     def follow(self, text: str, module: str = "") -> None:
-        """Write the Python of a part of a page into a file, and run its commands, in a folder of their own."""
+        """Write the Python of a part of a page into a file, and run its commands, in an empty folder."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         if module:
             (folder / module).write_text(blocks(text, "python")[0], encoding="utf-8")

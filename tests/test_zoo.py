@@ -1,4 +1,4 @@
-"""The hyperparameters for the RL Baselines3 Zoo are those of algorithms that take them and learn in the environment."""
+"""The hyperparameters for the RL Baselines3 Zoo: its algorithms take them, and learn in the environment."""
 
 import runpy
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
+import elpa_env
+
 sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
 sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
-
-import elpa_env
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "examples" / "zoo.py"
