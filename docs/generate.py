@@ -17,6 +17,7 @@ import argparse
 import functools
 import importlib
 import inspect
+import json
 import re
 import sys
 import tempfile
@@ -175,12 +176,25 @@ def campaign_table(field: str) -> list[str]:
     return [what, "", *markdown(*benchmark_rows(summarise_campaigns(records)))]
 
 
+def pretrained_table() -> list[str]:
+    """What the agent that ships draws, from what `elpa score --agent pretrained --out` wrote a class."""
+    keys = ("precision", "precision_neighbour", "coverage", "compounds", "js_distance")
+    records = [json.loads(path.read_text()) for path in (RECORDS / "pretrained").glob("class-*.json")]
+    records.sort(key=lambda record: record["target_class"])
+    rows = [
+        (str(record["target_class"]), *(METRICS[key].show(record["exact"][key]) for key in keys))
+        for record in records
+    ]
+    return markdown(("class", *(METRICS[key].title for key in keys)), rows)
+
+
 def tables(runs: Runs) -> Iterator[tuple[Path, str, list[str]]]:
     """Page, name and lines of every table."""
     yield ROOT / "README.md", "results", front_table(runs)
     for target_class in (1, 5):
         yield DOCS / "results.md", f"class {target_class}", class_table(runs, target_class)
     yield DOCS / "results.md", "training sets", size_table(runs)
+    yield DOCS / "pretrained.md", "pretrained", pretrained_table()
     for field in ("dft-pool", "elpasolite", "abo3"):
         yield DOCS / "discovery.md", f"campaigns {field}", campaign_table(field)
 

@@ -379,7 +379,7 @@ def load_sampler(
 
     Raises:
         InputError: it is missing, damaged, of another space, or of a model or version that this one cannot
-        read.
+            read.
     """
     path = Path(path)
     if not path.is_file():
