@@ -53,6 +53,11 @@ MADE: Final = "<!-- This page is made by `python docs/generate.py`; change what 
 COLUMNS: Final = {"vae": "VAE", "gan": "GAN", "dqn": "DQN", AGENT: "our agent", "plan": "exact soft policy"}
 """Models of the tables by what the pages call them."""
 
+FURTHER: Final = ("autoregressive", "diffusion", "gflownet", "rank")
+"""Models beside those of the paper's tables."""
+FURTHER_SAMPLES: Final = {1: 10_000, 5: 1_000_000}
+"""Valid samples that these are scored by, by class."""
+
 
 # --- results: tables of the runs in docs/records ---------------------------------------------------------
 
@@ -74,18 +79,19 @@ class Runs:
         newest = {without_versions(record["identity"]): record for record in store.records()}
         self.records = [record for record in newest.values() if record["preset"] == "default"]
 
-    def _group(self, model: str, target_class: int, rows: int) -> list[Scored]:
+    def _group(self, model: str, target_class: int, rows: int, n_samples: int = 0) -> list[Scored]:
         """The runs of a model with its default hyperparameters, in the order of their seeds.
 
         Args:
             model: name in the registry.
             target_class: 1..10.
             rows: of the training set.
+            n_samples: valid samples that are scored; 0 = as many as in the paper's tables.
 
         Raises:
             InputError: there are none, or two of a seed.
         """
-        request = Request(target_class, TABLE_SAMPLES[target_class])
+        request = Request(target_class, n_samples or TABLE_SAMPLES[target_class])
         preset = hyperparameters(model, "default")
         assert preset is not None
         found = [
@@ -103,9 +109,9 @@ class Runs:
             raise InputError(f"{RECORDS} must have one run a seed of {model}, {rows:,} rows; it has {seeds}")
         return score_runs(self.store, found, self.judge, request)
 
-    def whole(self, model: str, target_class: int) -> list[Scored]:
+    def whole(self, model: str, target_class: int, n_samples: int = 0) -> list[Scored]:
         """The runs on the whole training set with its A/B swaps, 21,112 rows."""
-        return self.group(model, target_class, 21_112)
+        return self.group(model, target_class, 21_112, n_samples)
 
 
 def ours(metric: Metric, group: Sequence[Scored]) -> str:
@@ -151,6 +157,19 @@ def class_table(runs: Runs, target_class: int) -> list[str]:
     return [f"Numbers of seeds: {seeds}.", "", *markdown(("", *COLUMNS.values()), rows)]
 
 
+def model_table(runs: Runs, target_class: int) -> list[str]:
+    """Every model with recorded runs, a row each."""
+    keys = ("precision", "precision_neighbour", "coverage", "js_distance")
+    rows = []
+    for name in (*COLUMNS, *FURTHER):
+        n_samples = (FURTHER_SAMPLES if name in FURTHER else TABLE_SAMPLES)[target_class]
+        group = runs.whole(name, target_class, n_samples)
+        title = f"`{name}`"
+        figures = (ours(METRICS[key], group) for key in keys)
+        rows.append((title, str(len(group)), f"{n_samples:,}", *figures))
+    return markdown(("model", "seeds", "samples", *(METRICS[key].heading for key in keys)), rows)
+
+
 def size_table(runs: Runs) -> list[str]:
     """Coverage of class 1 by models that saw ever more rows."""
     models = [name for name in COLUMNS if name != "plan"]
@@ -193,6 +212,7 @@ def tables(runs: Runs) -> Iterator[tuple[Path, str, list[str]]]:
     yield ROOT / "README.md", "results", front_table(runs)
     for target_class in (1, 5):
         yield DOCS / "results.md", f"class {target_class}", class_table(runs, target_class)
+        yield DOCS / "models.md", f"models, class {target_class}", model_table(runs, target_class)
     yield DOCS / "results.md", "training sets", size_table(runs)
     yield DOCS / "pretrained.md", "pretrained", pretrained_table()
     for field in ("dft-pool", "elpasolite", "abo3"):

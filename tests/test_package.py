@@ -52,10 +52,19 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
         "assert 'site' in elpa_env.__file__ and 'site' in eval.cli.__file__;"
         "assert elpa_env.load_landscape().class_counts[1] == 3756;"
         "gymnasium.make('Elpasolite-v0').reset();"
-        "eval.cli.main(['compare', '--model', 'sites', '--n-samples', '100', '--jobs', '1'])"
+        "eval.cli.main(sys.argv[1].split())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    for words in (
+        "compare --model sites --n-samples 100 --jobs 1",
+        "sample pretrained --target-class 3 -n 20 --unique --out mine.csv",
+        "discover new c.db --space abo3 --target stable --initial 20",
+        "discover run c.db --energy landscape --budget 25",
+        "search vae --help",
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", code, words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
     assert (tmp_path / "results" / "metrics.json").is_file()
+    assert (tmp_path / "results" / "report.html").is_file()
+    assert len((tmp_path / "mine.csv").read_text().splitlines()) == 21
