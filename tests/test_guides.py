@@ -169,7 +169,9 @@ class TestRuns:
         elpa(tmp_path, new)
         printed = elpa(tmp_path, run)
         (found,) = re.findall(r"(?m)^(\d+) found$", printed)
-        assert int(found) > 80 * 398 / 5276  # what as many calculations find at random
+        count = "from mine import energies, space; import numpy; index = numpy.arange(space.n_table); "
+        count += "print((energies(space.index_to_numbers(index)) <= 0.025).mean())"
+        assert int(found) > 80 * float(python(tmp_path, "-c", count))  # what chance finds of as many
         assert "\n80 labels; " in printed
 
     def test_a_prototype_of_the_users_own(self, tmp_path):
