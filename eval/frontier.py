@@ -173,7 +173,9 @@ def write_frontier(record: Mapping[str, Any], folder: Path) -> None:
     """Write ``frontier.json``, ``table.txt`` and ``figure_frontier.png`` into `folder`."""
     write_text(folder / "frontier.json", json.dumps(record, indent=1, allow_nan=False))
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=_WIDTH).print(frontier_table(record))
+        Console(file=file, width=_WIDTH, color_system=None, force_terminal=False).print(
+            frontier_table(record)
+        )
     lines: dict[bool, dict[str, list[tuple[float, float, float]]]] = {False: {}, True: {}}
     for curve in record["curves"]:
         lines[curve["reference"]][curve["name"]] = [

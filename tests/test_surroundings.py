@@ -128,3 +128,18 @@ class TestTerminals:
     def test_devices_that_are_none(self, tmp_path):
         done = elpa(tmp_path, "train", "vae", "--device", "hpu", "--out", "m.pt")
         assert "--device hpu is not available here" in refused(done)
+
+
+def test_tables_in_files_have_no_colours(tmp_path, monkeypatch):
+    """Whatever the terminal is told: Jupyter asks programs for colours."""
+    from rich.table import Table
+
+    from eval.study.views import write_table
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    table = Table("[bold]figure[/bold]")
+    table.add_row("[red]1[/red]")
+    write_table(tmp_path / "table.txt", table, 40)
+    written = (tmp_path / "table.txt").read_text(encoding="utf-8")
+    assert "figure" in written
+    assert "\x1b" not in written

@@ -211,8 +211,9 @@ class _Processes:
 
         with safe_path():
             executor: Executor = ProcessPoolExecutor(1, initializer=end_with, initargs=(os.getpid(),))
-            # the process is started here, while the environment says where it may look for code
-            executor.submit(os.getpid).result()
+            # the process starts here, while the environment says where it may look for code; what it takes to
+            # load the source, often a library for networks, is then no growth by which loky finds a leak
+            executor.submit(_warm_up, self._source)
         return executor
 
 
@@ -227,6 +228,12 @@ def _unpickled(source: bytes) -> EnergySource:
         torch.set_num_threads(1)
     loaded: EnergySource = pickle.loads(source)
     return loaded
+
+
+def _warm_up(source: bytes) -> None:
+    """Load the source ahead; what goes wrong is told by the first calculation."""
+    with contextlib.suppress(Exception):
+        _unpickled(source)
 
 
 def _ask_pickled(source: bytes, numbers: NDArray[np.int16]) -> Outcome:

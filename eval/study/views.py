@@ -40,7 +40,7 @@ def write_view(view: View, folder: Path) -> None:
 def write_table(path: Path, table: RenderableType, width: int) -> None:
     """Write a table as text."""
     text = io.StringIO()
-    Console(file=text, width=width, emoji=False).print(table)
+    Console(file=text, width=width, emoji=False, color_system=None, force_terminal=False).print(table)
     # names of files need not be UTF-8
     write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode())
 
