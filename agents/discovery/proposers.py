@@ -381,7 +381,7 @@ class AgentConfig:
     n_updates: int = 400
     learning_rate: float = 4e-3
     sharpness: float = 0.671
-    n_candidates: int = 2_000
+    n_candidates: int = 20_000
 
 
 ACTING: Final = AgentConfig(
