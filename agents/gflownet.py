@@ -35,7 +35,7 @@ from elpa_env.env import observation_space
 from elpa_env.errors import InputError, at_least, in_range
 from elpa_env.ranges import Between, Choice, SearchSpace
 from elpa_env.rules import action_masks, initial_digits, observe
-from elpa_env.sampler import FEWER, Access, Preset, Progress, chosen_by
+from elpa_env.sampler import FEWER, SEARCHED, Access, Preset, Progress, chosen_by
 from elpa_env.sampling import sample_policy
 from elpa_env.seeds import spawn, torch_seed
 from elpa_env.space import ELPASOLITE_SPACE, Space
@@ -47,7 +47,7 @@ _AGENT: Final[DQNConfig] = VARIANTS["dqn-soft-model"].presets["default"].config
 
 @dataclass(frozen=True)
 class GFlowNetConfig:
-    """Hyperparameters.
+    """Hyperparameters; the defaults are those that a search picked.
 
     Attributes:
         beta: β; log R(x) = β reward(x).
@@ -73,10 +73,10 @@ class GFlowNetConfig:
     n_episodes: int = _AGENT.n_envs
     n_updates: int = 3_000
     batch_size: int = 256
-    fresh_share: float = 0.5
-    learning_rate: float = 3e-3
+    fresh_share: float = 1.0
+    learning_rate: float = 4e-3
     log_z_learning_rate: float = 0.1
-    exploration: float = 0.2
+    exploration: float = 0.418
     reward_model: RewardModelConfig = field(default_factory=lambda: _AGENT.reward_model)
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class GFlowNetConfig:
 
 
 def _presets() -> Mapping[str, Preset]:
-    default, by = GFlowNetConfig(), "hand"
+    default, by = GFlowNetConfig(), SEARCHED
     agents = VARIANTS["dqn-soft-model"].presets
     quick = replace(
         default,
