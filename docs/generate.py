@@ -19,6 +19,7 @@ import importlib
 import inspect
 import json
 import re
+import statistics
 import sys
 import tempfile
 import textwrap
@@ -170,6 +171,32 @@ def model_table(runs: Runs, target_class: int) -> list[str]:
     return markdown(("model", "seeds", "samples", *(METRICS[key].heading for key in keys)), rows)
 
 
+def approaching_table() -> list[str]:
+    """Agent and flow network beside the exact policy, from what ``benchmarks/approaching.py --out`` wrote."""
+    records = json.loads((RECORDS / "approaching.json").read_text())
+    shown = {
+        "to_plan_sites": ("JS distance to `plan`, elements", 1, ".3f"),
+        "to_plan": ("JS distance to `plan`, compositions", 1, ".3f"),
+        "precision": ("precision / %", 100, ".1f"),
+        "coverage": ("coverage after 10,000 / %", 100, ".1f"),
+        "js_distance": ("JS distance to the class", 1, ".3f"),
+        "queries": ("queries", 1, ",.0f"),
+        "seconds": ("processor time / s", 1, ".0f"),
+    }
+    rows = []
+    for target_class in (1, 5):
+        for name in ("dqn-soft-model", "gflownet", "plan"):
+            same = [one for one in records if (one["model"], one["class"]) == (name, target_class)]
+            cells = []
+            for key, (_, factor, form) in shown.items():
+                values = [factor * one[key] for one in same if key in one]
+                mean, spread = statistics.mean(values or [0]), statistics.stdev(values or [0, 0])
+                exact = f"{mean:{form}}" + (f" ± {spread:{form}}" if spread else "")
+                cells.append(exact if values else "-")
+            rows.append((str(target_class), f"`{name}`", str(len(same)), *cells))
+    return markdown(("class", "model", "seeds", *(title for title, _, _ in shown.values())), rows)
+
+
 def size_table(runs: Runs) -> list[str]:
     """Coverage of class 1 by models that saw ever more rows."""
     models = [name for name in COLUMNS if name != "plan"]
@@ -213,6 +240,7 @@ def tables(runs: Runs) -> Iterator[tuple[Path, str, list[str]]]:
     for target_class in (1, 5):
         yield DOCS / "results.md", f"class {target_class}", class_table(runs, target_class)
         yield DOCS / "models.md", f"models, class {target_class}", model_table(runs, target_class)
+    yield DOCS / "models.md", "approaching", approaching_table()
     yield DOCS / "results.md", "training sets", size_table(runs)
     yield DOCS / "pretrained.md", "pretrained", pretrained_table()
     for field in ("dft-pool", "elpasolite", "abo3"):
