@@ -305,7 +305,7 @@ def _command(path: str, command: Any) -> list[str]:
     help_text = (
         inspect.cleandoc(command.help or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
     )
-    lines = [f"## {path}", "", help_text, "", "```", " ".join(usage), "```", ""]
+    lines = [f"## {path}", "", help_text, "", "```text", " ".join(usage), "```", ""]
     if arguments:
         rows = [(f"`{one.name.upper()}`", _default(one), _cell(one.help)) for one in arguments]
         lines += [*markdown(("argument", "default", "what"), rows), ""]

@@ -152,6 +152,7 @@ class TestCommand:
         assert "| 10 |" in (folder / "figure2.md").read_text()
         assert "the highest harmonic mean" in (folder / "tableS7.md").read_text()
 
+    @pytest.mark.slow
     def test_one_folder_serves_all(self, run, tmp_path, tiny_defaults, monkeypatch):
         """Tables and figures share their runs, and one VAE serves both classes."""
         trained = []
@@ -200,6 +201,7 @@ class TestCommand:
         status, _, err = run("reproduce", "table1", *HOW, "--stored", "--retrain")
         assert (status, err.count("\n")) == (2, 1)
 
+    @pytest.mark.slow
     def test_records_are_shown_elsewhere(self, run, tmp_path, tiny_defaults, monkeypatch):
         """Another version of the package shows runs from their records, figure by figure the same."""
         assert run("reproduce", "table1", *HOW, "--seeds", 2)[0] == 0
