@@ -304,8 +304,7 @@ def _arrays(model: BoltzmannDQN) -> Iterator[tuple[str, NDArray[Any]]]:
 
 def _acting(model: BoltzmannDQN) -> Iterator[tuple[str, NDArray[Any]]]:
     """The network by which an agent acts: the average where it keeps one."""
-    network = model.q_net if model.q_net_average is None else model.q_net_average.module
-    for key, value in network.state_dict().items():
+    for key, value in model.sampled_q_net.state_dict().items():
         yield f"policy/{_Q_NET}{key}", value.detach().cpu().numpy()
 
 

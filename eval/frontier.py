@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,6 +31,7 @@ from eval.figures import draw_frontier
 from eval.judge import Judge
 from eval.metrics import METRICS, coverage_ceiling
 from eval.provenance import versions
+from eval.study.views import write_table
 
 SCHEMA_VERSION: Final = 1
 """Of ``frontier.json``; raised whenever a key changes its meaning or goes."""
@@ -172,10 +172,7 @@ def frontier_table(record: Mapping[str, Any]) -> Table:
 def write_frontier(record: Mapping[str, Any], folder: Path) -> None:
     """Write ``frontier.json``, ``table.txt`` and ``figure_frontier.png`` into `folder`."""
     write_text(folder / "frontier.json", json.dumps(record, indent=1, allow_nan=False))
-    with (folder / "table.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=_WIDTH, color_system=None, force_terminal=False).print(
-            frontier_table(record)
-        )
+    write_table(folder / "table.txt", frontier_table(record), _WIDTH)
     lines: dict[bool, dict[str, list[tuple[float, float, float]]]] = {False: {}, True: {}}
     for curve in record["curves"]:
         lines[curve["reference"]][curve["name"]] = [

@@ -17,6 +17,22 @@ STABLE = {"target_class": 1}
 COMMON = {"target_class": 5}
 """46 % of them: those of class 1 are too rare for a Q-network without masks to meet by chance."""
 NETWORK = {"net_arch": [128, 128]}
+Q_LEARNING = {
+    "n_timesteps": 100_000,
+    "policy": "MlpPolicy",
+    "n_envs": 8,
+    "learning_starts": 10_000,
+    "train_freq": 4,
+    "gradient_steps": 4,
+    "batch_size": 128,
+    "learning_rate": 5e-4,
+    "gamma": 1.0,
+    "target_update_interval": 1_000,
+    "exploration_fraction": 0.5,
+    "exploration_final_eps": 0.1,
+    "env_kwargs": COMMON,
+}
+"""What DQN and QRDQN share."""
 
 ALGORITHMS = {
     "ppo": {
@@ -38,38 +54,8 @@ ALGORITHMS = {
         "ent_coef": 0.1,
         "env_kwargs": {**STABLE, "masking": "composition"},
     },
-    "dqn": {
-        "n_timesteps": 100_000,
-        "policy": "MlpPolicy",
-        "n_envs": 8,
-        "learning_starts": 10_000,
-        "train_freq": 4,
-        "gradient_steps": 4,
-        "batch_size": 128,
-        "learning_rate": 5e-4,
-        "gamma": 1.0,
-        "target_update_interval": 1_000,
-        "exploration_fraction": 0.5,
-        "exploration_final_eps": 0.1,
-        "policy_kwargs": NETWORK,
-        "env_kwargs": COMMON,
-    },
-    "qrdqn": {
-        "n_timesteps": 100_000,
-        "policy": "MlpPolicy",
-        "n_envs": 8,
-        "learning_starts": 10_000,
-        "train_freq": 4,
-        "gradient_steps": 4,
-        "batch_size": 128,
-        "learning_rate": 5e-4,
-        "gamma": 1.0,
-        "target_update_interval": 1_000,
-        "exploration_fraction": 0.5,
-        "exploration_final_eps": 0.1,
-        "policy_kwargs": {**NETWORK, "n_quantiles": 32},
-        "env_kwargs": COMMON,
-    },
+    "dqn": {**Q_LEARNING, "policy_kwargs": NETWORK},
+    "qrdqn": {**Q_LEARNING, "policy_kwargs": {**NETWORK, "n_quantiles": 32}},
 }
 """Hyperparameters by the Zoo's name of the algorithm."""
 
