@@ -245,7 +245,10 @@ class TestRecords:
             (gzip.compress(b"{}", mtime=0)[:-9], "is damaged"),
             (gzip.compress(b"{}\n", mtime=0), "line 1 of .* is no record of a run"),
             (gzip.compress(b"[" * 10_000, mtime=0), "line 1 of "),
-            (gzip.compress(b'{"record": {"key": "a", "identity": {}}, "files": {}}', mtime=0), "is no record"),
+            (
+                gzip.compress(b'{"record": {"key": "a", "identity": {}}, "files": {}}', mtime=0),
+                "is no record",
+            ),
         ],
     )
     def test_what_is_none(self, tmp_path, content, message):
