@@ -330,12 +330,19 @@ class BoltzmannDQN(DQN):
         assert isinstance(self._last_obs, np.ndarray)
         warming_up = self.num_timesteps < learning_starts
         uniform = np.full(n_envs, warming_up) | (self._rng.random(n_envs) < self.exploration_rate)
-        action, _ = self.predict(self._last_obs)
+        q = self.q_values(self._last_obs)
+        action = self._draw(boltzmann(q, self.beta))
         if uniform.any():
-            open_ = self.open_actions(th.as_tensor(self._last_obs, device=self.device))
-            anything = self._draw(open_.cpu().double().numpy())
+            anything = self._draw((q > -np.inf).astype(np.float64))
             action = np.where(uniform, anything, action)
         return action, action
+
+    def _update_info_buffer(
+        self, infos: list[dict[str, Any]], dones: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Keep how episodes ended, as SB3 does; nothing is looked for in a step that ends none."""
+        if dones is None or dones.any():
+            super()._update_info_buffer(infos, dones)
 
     def set_episodes(self, training_set: TrainingSet, *, reward: Reward | None = None) -> None:
         """Learn from the episodes of a training set: `learn` then makes one update a step, and acts no more.
