@@ -67,8 +67,6 @@ from matplotlib.transforms import Affine2D  # noqa: E402
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-N_BINS: Final = 50
-"""Bins of a histogram of energies."""
 
 _STYLE: Final[dict[Any, Any]] = {
     "axes.axisbelow": True,
@@ -93,27 +91,6 @@ _APART: Final = 0.02
 """Share of a panel that the points of two labels must be apart."""
 _LONGEST_NAME: Final = 36
 _DASHES: Final = ("-", "--", ":", "-.")
-
-
-def energy_bins(space: Space, known: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """(51,) edges of the bins of a histogram of energies: of elpasolite the 0.2 eV bins of Fig. 5.
-
-    Args:
-        space: of the compositions.
-        known: energies of another space, between whose 0.5th and 99.5th percentile the bins lie.
-    """
-    if space.prototype == ELPASOLITE_SPACE.prototype or known is None:
-        return np.linspace(-4.0, 6.0, N_BINS + 1).round(10)
-    known = known[np.isfinite(known)]
-    limits = [limit for limit in (*space.targets.low, *space.targets.high) if np.isfinite(limit)]
-    low, high = np.quantile(known, [0.005, 0.995]) if len(known) else (0.0, 1.0)
-    low, high = min([low, *limits]), max([high, *limits])
-    return np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), N_BINS + 1)
-
-
-def energy_histogram(energy: NDArray[np.floating], bins: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(50,) compositions in each of the `energy_bins`."""
-    return np.histogram(energy[np.isfinite(energy)], bins=bins)[0].astype(np.int64)
 
 
 @contextmanager

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from elpa_env.classes import Targets
 from elpa_env.sampler import check_n_samples
-from elpa_env.space import Space
+from elpa_env.space import ELPASOLITE_SPACE, Space
 from elpa_env.table import Table
+
+N_BINS: Final = 50
+"""Bins of a histogram of energies."""
 
 
 @dataclass(frozen=True)
@@ -316,3 +319,24 @@ def _metrics(
         "js_distance": js_distance(drawn, reference),
         "compounds": _share(compounds_found, compound_count(space, of_class)),
     }
+
+
+def energy_bins(space: Space, known: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """(51,) edges of the bins of a histogram of energies: of elpasolite the 0.2 eV bins of Fig. 5.
+
+    Args:
+        space: of the compositions.
+        known: energies of another space, between whose 0.5th and 99.5th percentile the bins lie.
+    """
+    if space.prototype == ELPASOLITE_SPACE.prototype or known is None:
+        return np.linspace(-4.0, 6.0, N_BINS + 1).round(10)
+    known = known[np.isfinite(known)]
+    limits = [limit for limit in (*space.targets.low, *space.targets.high) if np.isfinite(limit)]
+    low, high = np.quantile(known, [0.005, 0.995]) if len(known) else (0.0, 1.0)
+    low, high = min([low, *limits]), max([high, *limits])
+    return np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), N_BINS + 1)
+
+
+def energy_histogram(energy: NDArray[np.floating], bins: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(50,) compositions in each of the `energy_bins`."""
+    return np.histogram(energy[np.isfinite(energy)], bins=bins)[0].astype(np.int64)

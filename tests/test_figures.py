@@ -11,8 +11,8 @@ import pytest
 
 from elpa_env.space import ELPASOLITE_SPACE as space
 from eval import figures
-from eval.figures import ModelPoint, energy_bins, energy_histogram
-from eval.metrics import METRICS
+from eval.figures import ModelPoint
+from eval.metrics import METRICS, energy_bins, energy_histogram
 from eval.placement import leader_end, place_names
 
 MODELS = {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from elpa_env.space import ELPASOLITE_SPACE
-from eval.figures import energy_histogram
 from eval.judge import Judge
+from eval.metrics import energy_histogram
 from eval.report.blocks import Frame, Picture
 from eval.report.lines import GREY, Trace, line, style
 from eval.study.scores import Scored

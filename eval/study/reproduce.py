@@ -22,9 +22,9 @@ from elpa_env.errors import InputError
 from elpa_env.files import read_json, write_json, write_text
 from elpa_env.landscape import held_out_predictions
 from elpa_env.training import TrainingSet, load_training_set
-from eval.figures import draw_elements, draw_search, energy_bins
+from eval.figures import draw_elements, draw_search
 from eval.judge import Judge
-from eval.metrics import METRICS, element_distribution, js_distance
+from eval.metrics import METRICS, element_distribution, energy_bins, js_distance
 from eval.paper_figures import draw_curves, draw_distances, draw_energy_landscape
 from eval.study import sizes, targets
 from eval.study.paper import TABLE_SAMPLES

@@ -22,9 +22,8 @@ from elpa_env.space import Space
 from elpa_env.training import TrainingSet
 from eval.curves import Curve, drawn_curve, expected_curve
 from eval.exact import count_distribution, exact_score, new_compounds
-from eval.figures import energy_bins, energy_histogram
 from eval.judge import Judge
-from eval.metrics import element_distribution
+from eval.metrics import element_distribution, energy_bins, energy_histogram
 from eval.scoring import Tally, first_new, score_tally
 from eval.study.store import Draws, Request, Store
 
@@ -45,7 +44,7 @@ class Scored:
         score: what `eval.scoring.Score.as_dict` gives.
         exact: what `eval.exact.ExactScore.as_dict` gives; None where no distribution is stated.
         elements: (S, n_elements) p(Z|S) of what was drawn.
-        bins: (51,) see `eval.figures.energy_bins`.
+        bins: (51,) see `eval.metrics.energy_bins`.
         energies: (50,) different compositions drawn in each of `bins`.
     """
 

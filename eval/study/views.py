@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 
 from elpa_env.files import write_json, write_text
 from elpa_env.training import TrainingSet
-from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models, energy_histogram
+from eval.figures import ModelPoint, draw_elements, draw_energies, draw_models
 from eval.judge import Judge
-from eval.metrics import coverage_ceiling, element_distribution, js_distance
+from eval.metrics import coverage_ceiling, element_distribution, energy_histogram, js_distance
 from eval.provenance import hardware, versions
 from eval.scoring import sample_table
 from eval.study.paper import TABLE_SAMPLES
