@@ -86,6 +86,12 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
+def no_pictures(monkeypatch):
+    """Comparisons that draw no pictures, which take longer than tiny models do to train."""
+    monkeypatch.setattr("eval.study.views._draw", lambda *_: None)
+
+
+@pytest.fixture
 def tiny_defaults(monkeypatch):
     """Models whose default settings train in a blink."""
     _tiny(monkeypatch, "quick", "default")

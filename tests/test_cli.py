@@ -156,6 +156,7 @@ class TestCompare:
         assert (tmp_path / "r" / "precious").read_text() == "x"
         assert {path.name for path in tmp_path.rglob("*")} == {"r", "precious"}
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_reference_lines_stand_in_every_comparison(self, run):
         status, out, _ = run(*COMPARE, "--model", "random", "--out", "r")
         assert status == 0
@@ -210,6 +211,8 @@ class TestTheStoreGrows:
 
     FEW = ("--model", "vae", "--model", "sites", "--model", "dqn", "--no-reference", "--out", "r")
 
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("no_pictures")
     def test_seeds_models_samples_judges_and_classes_are_added(self, run, tmp_path, trained):
         assert run(*COMPARE, *self.FEW)[0] == 0
         assert sorted(trained) == [("dqn", 0), ("sites", 0), ("vae", 0)]
@@ -264,6 +267,7 @@ class TestTheStoreGrows:
         assert (tmp_path / "r" / "figure_models_symmetric.png").is_file()
         assert trained == []
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_the_caller_keeps_its_threads(self, run):
         import torch
 
@@ -275,6 +279,7 @@ class TestTheStoreGrows:
         finally:
             torch.set_num_threads(before)
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_figures_that_are_kept_are_the_figures(self, run, tmp_path):
         assert run(*COMPARE, *self.FEW)[0] == 0
         before = results(tmp_path / "r")
@@ -286,6 +291,7 @@ class TestTheStoreGrows:
         assert run("show", "r")[0] == 0
         assert results(tmp_path / "r") == before
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_interrupted_and_gone_on(self, run, tmp_path, monkeypatch):
         gan, dqn = MODELS["gan"], MODELS["dqn"]
         chosen = ("--model", "dqn", "--model", "gan", "--model", "vae", "--no-reference", "--out", "r")
@@ -303,6 +309,7 @@ class TestTheStoreGrows:
             a, b = (tmp_path / f / f"samples_{name}.csv" for f in ("r", "whole"))
             assert a.read_text() == b.read_text()
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_a_failing_replacement_loses_nothing(self, run, tmp_path, monkeypatch):
         """However the move of a run trained again fails, the earlier one is still there."""
         chosen = ("--model", "sites", "--no-reference", "--out", "r")
@@ -322,6 +329,7 @@ class TestTheStoreGrows:
         assert not [path for path in (tmp_path / "r").rglob(".elpa-tmp-*")]
 
 
+@pytest.mark.usefixtures("no_pictures")
 class TestWhereResultsMayGo:
     def test_around_the_working_folder(self, run, tmp_path, monkeypatch):
         inner = tmp_path / "work" / "sub"
@@ -391,6 +399,7 @@ class TestWhereResultsMayGo:
         assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
 
 
+@pytest.mark.usefixtures("no_pictures")
 class TestModelsOfTheUser:
     def test_in_every_command(self, run, tmp_path, own_model):
         chosen = ("--model", "mine:Echo", "--n-samples", 300, "--no-reference", "--jobs", 1, "--out", "r")
@@ -422,6 +431,7 @@ class TestModelsOfTheUser:
         assert (status, err.count("\n")) == (2, 1)
         assert message in err
 
+    @pytest.mark.slow
     def test_nothing_else_looks_into_the_working_folder(self, tmp_path):
         for name in ("torch", "loky", "agents", "rich", "pandas"):
             (tmp_path / f"{name}.py").write_text("raise SystemExit('foreign code ran')")
@@ -461,7 +471,9 @@ class TestModelsOfTheUser:
         (("compare", "--judge", "nobody"), "judge must be paper, symmetric or the folder"),
         (("show", "none"), "none holds no runs"),
         (("runs", "none"), "none holds no runs"),
-        (("compare", "--cluster", "tcp://127.0.0.1:1"), "no Dask scheduler answers"),
+        pytest.param(
+            ("compare", "--cluster", "tcp://127.0.0.1:1"), "no Dask scheduler answers", marks=pytest.mark.slow
+        ),
         (
             ("compare", "--model", "vae", "--model", "dqn-soft-model", "--preset", "paper"),
             "dqn-soft-model has no preset",
@@ -595,6 +607,7 @@ class TestSmallCommands:
         assert "DFT (Faber et al. 2016)" in out
         assert "21,112" in out
 
+    @pytest.mark.slow
     def test_reproduce_prints_target_measured_and_verdict(self, run, tmp_path, monkeypatch, tiny_defaults):
         monkeypatch.setattr("eval.study.targets.held_out_error", lambda *_: 0.1)
         status, out, _ = run(

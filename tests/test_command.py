@@ -308,7 +308,7 @@ def test_abo3_gives_what_the_targets_are_about(tmp_path):
         source.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_nothing_is_left_when_the_caller_is_killed(how, tmp_path):
     label = tmp_path / "label.py"
     body = f"open({str(tmp_path / 'asked')!r}, 'w').write(str(os.getpid())); time.sleep(600)"

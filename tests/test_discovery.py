@@ -410,6 +410,7 @@ def test_interrupted_or_not_the_proposals_are_the_same(tmp_path):
     assert run_of["whole"] == run_of["pieces"]
 
 
+@pytest.mark.slow
 def test_two_askers_never_get_the_same(tmp_path):
     started(tmp_path / "c.db").close()
     context = multiprocessing.get_context("spawn")

@@ -139,6 +139,7 @@ def _same(config, picked, names):
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_what_needs_no_runs(self, run, tmp_path):
         for name in ("figure1", "figure2", "figureS4", "tableS6", "tableS7"):
             status, _, err = run("reproduce", name, *HOW)

@@ -349,6 +349,7 @@ class TestTooLarge:
         assert score.metrics["precision"] == 1.0
 
 
+@pytest.mark.usefixtures("no_pictures")
 class TestFoundByUsing:
     def test_energies_of_a_file_judge_its_environment(self, salt):
         for name in (salt, str(salt)):
@@ -411,6 +412,7 @@ class TestFoundByUsing:
             trained
         )
 
+    @pytest.mark.slow
     def test_runs_of_what_a_file_was_are_not_shown_as_of_what_it_is(self, run, salt, tmp_path):
         how = ["--space", str(salt), "--target", "high", "--n-samples", "50", "--jobs", "1"]
         assert run("compare", *how, "--model", "sites", "--out", str(tmp_path / "out"))[0] == 0
