@@ -19,6 +19,7 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 import statistics
 import sys
 import tempfile
@@ -456,23 +457,6 @@ def _arguments(cls: type, sections: Sequence[Mapping[str, str]]) -> str:
     return "\n".join([*table, "", below])
 
 
-def animate(name: str, formula: str, path: Path) -> None:
-    """Write an episode as an animated picture: every frame of it is what `env.render` gives."""
-    from PIL import Image
-
-    env = make(name, render_mode="rgb_array")
-    space = env.unwrapped.space
-    (digits,) = space.index_to_digits(space.formula_to_index([formula]))
-    env.reset(seed=0)
-    frames = [env.render()]
-    for digit in digits:
-        env.step(digit - 1)
-        frames.append(env.render())
-    pictures = [Image.fromarray(frame).quantize(64) for frame in frames]
-    times = [900] * (len(pictures) - 1) + [3_000]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
-
-
 # --- the packages ----------------------------------------------------------------------------------------
 
 PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -544,8 +528,9 @@ def main(report: Callable[[str], None] = print) -> int:
     parser.add_argument("--animations", action="store_true", help="draw the environments' episodes anew")
     arguments = parser.parse_args()
     if arguments.animations:
+        animate = runpy.run_path(str(ROOT / "examples" / "animate_episode.py"))["animate"]
         for name, (picture, formula) in ENVIRONMENTS.items():
-            animate(name, formula, DOCS / "figures" / picture)
+            animate(make(name, render_mode="rgb_array"), formula, DOCS / "figures" / picture)
         return 0
     differs = {
         path: text
