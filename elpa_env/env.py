@@ -204,7 +204,7 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
     one-hot.
 
     ## Rewards
-    Eq. 12: 0 until the composition is complete; then +1 if its energy is in the target, else -1. A
+    Eq. 12 of the same: 0 until the composition is complete; then +1 if its energy is in the target, else -1. A
     composition that does not exist (no element at that row and column, none for that site, or one that stands
     twice where it must not) earns -1, as does an action that the mask forbids, and an energy that is not known.
 
@@ -230,9 +230,9 @@ class CompositionEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Arguments
     | argument | default | what |
     | --- | --- | --- |
-    | `prototype` | | an `elpa_env.Prototype`, or the name or TOML file of a space, see `elpa_env.load_space` |
+    | `prototype` | "elpasolite" | an `elpa_env.Prototype`, or the name or TOML file of a space, see `elpa_env.load_space` |
     | `energy_model` | those of the space | any callable from atomic numbers (n, S) to energies (n,), or to several columns by name; called once a batch of finished compositions |
-    | `target` | | name or number of one of `targets`, `None` for one drawn every episode; without `targets` a pair (low, high) of energies |
+    | `target` | `None` | name or number of one of `targets`, `None` for one drawn every episode; without `targets` a pair (low, high) of energies |
     | `targets` | those of the space | `elpa_env.Targets`, or a mapping of names to pairs (low, high) |
     | `reward` | eq. 12 | any callable `reward(numbers, energy, energy_class, target_class)` to rewards (n,) |
     | `masking` | "digits" | which actions are open: "digits" rows and columns in range; "composition" only what at least one composition can follow |
@@ -453,11 +453,11 @@ class ElpasoliteEnv(CompositionEnv):
     the mask allows are called open.
 
     ## Observation Space
-    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1; 0.0 = unset. With
-    `target_class=None` ten more entries give the class of the episode, one-hot.
+    `Box(-1, 1, (8,), float32)`: row and group of A, B, C, D scaled by eq. 1 of Türk et al. (Chem. Mater. 2022,
+    34, 9455); 0.0 = unset. With `target_class=None` ten more entries give the class of the episode, one-hot.
 
     ## Rewards
-    Eq. 12: 0 until the composition is complete; then +1 if its energy class is `target_class`, else
+    Eq. 12 of the same: 0 until the composition is complete; then +1 if its energy class is `target_class`, else
     -1. A composition that does not exist (no element at that row and group) or that repeats an
     element earns -1, as does an action that the mask forbids.
 
@@ -522,7 +522,7 @@ class ElpasoliteEnv(CompositionEnv):
 
 
 class PerovskiteEnv(CompositionEnv):
-    """Build a perovskite ABO3 of a wanted stability: `CompositionEnv` with calculated energies for all of them.
+    """Build a perovskite ABO3 of a wanted stability: `CompositionEnv` with energies of 99 % of them.
 
     ## Description
     A and B are chosen from 73 elements each, row by row and column by column of the periodic table, four steps

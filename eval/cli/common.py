@@ -97,7 +97,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Jobs = Annotated[int, typer.Option(help="Models to train side by side on this machine; 0 = one a core.")]
 Cluster = Annotated[
     str,
-    typer.Option(help="Address of a Dask scheduler whose workers train instead, such as tcp://host:8786."),
+    typer.Option(
+        help="Address of a Dask scheduler whose workers do the work instead, such as tcp://host:8786."
+    ),
 ]
 Retrain = Annotated[bool, typer.Option("--retrain", help="Train again what the folder holds already.")]
 

@@ -209,7 +209,8 @@ def show(
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="Folder that `elpa compare`, `elpa reproduce` or `elpa frontier` filled.")
+        Path,
+        typer.Argument(help="Folder that `compare`, `reproduce`, `frontier` or `discover benchmark` filled."),
     ],
 ) -> None:
     """Write report.html into a folder: tables and pictures of what it holds, in one page."""

@@ -37,12 +37,19 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="vae, gan; offline: dqn, dqn-max, dqn-soft; against a reward model: dqn-max-model, "
-            "dqn-double-model, dqn-soft-model, dqn-soft-any; against the landscape: dqn-max-oracle, "
-            "dqn-double-oracle, dqn-soft-oracle; or a class of your own as module:Class."
+            help="vae, gan, autoregressive, diffusion; offline: dqn, dqn-max, dqn-soft; against a reward "
+            "model: dqn-max-model, dqn-double-model, dqn-soft-model, dqn-soft-any, gflownet; against the "
+            "landscape: dqn-max-oracle, dqn-double-oracle, dqn-soft-oracle; or a class of your own as "
+            "module:Class."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Checkpoint to write: .zip of an agent, .npz of gflownet, .model of a class of your "
+            "own, else .pt."
+        ),
+    ],
     data: Data = "",
     target_class: TargetClass = "1",
     preset: Preset = "",
@@ -58,8 +65,8 @@ def train(
 ) -> None:
     """Train one model and save it.
 
-    vae, gan and dqn-soft-any learn all classes at once, whatever --target-class says. Oracles learn from the
-    energies that ship, whatever --data says.
+    vae, gan, autoregressive, diffusion and dqn-soft-any learn all classes at once, whatever --target-class
+    says. Oracles learn from the energies that ship, whatever --data says.
     """
     from agents.train import VARIANTS
     from elpa_env.sampler import access_of

@@ -17,8 +17,8 @@ def search(
     model: Annotated[
         str,
         typer.Argument(
-            help="vae, gan, dqn and its variants, an agent that acts, such as dqn-soft-model, or "
-            "reward-model: the reward model of these by itself."
+            help="vae, gan, autoregressive, diffusion, gflownet, dqn and its variants, an agent that acts, "
+            "such as dqn-soft-model, or reward-model: the reward model of these by itself."
         ),
     ],
     n_trials: Annotated[int, typer.Option(help="Complete trials that the storage is to hold.")] = 20,
