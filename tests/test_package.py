@@ -1,12 +1,16 @@
 """What holds of the packages as such: the direction of imports, speed of import, a wheel that works."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.test_guides import fenced_commands, inline_commands
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -41,30 +45,37 @@ def test_elpa_env_imports_no_torch_and_little_else():
 
 @pytest.mark.slow
 def test_a_wheel_works_outside_the_checkout(tmp_path):
-    """Built and unpacked elsewhere, the packages find their data and run."""
+    """Built and unpacked elsewhere, the packages find their data and do what the front page says."""
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(pip, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    code = (
-        "import sys; sys.path.insert(0, 'site'); import gymnasium, elpa_env, eval.cli;"
-        "assert 'site' in elpa_env.__file__ and 'site' in eval.cli.__file__;"
-        "assert elpa_env.load_landscape().class_counts[1] == 3756;"
-        "gymnasium.make('Elpasolite-v0').reset();"
-        "eval.cli.main(sys.argv[1].split())"
-    )
-    for words in (
-        "compare --model sites --n-samples 100 --jobs 1",
-        "sample pretrained --target-class 3 -n 20 --unique --out mine.csv",
-        "discover new c.db --space abo3 --target stable --initial 20",
-        "discover run c.db --energy landscape --budget 25",
-        "search vae --help",
-    ):
-        result = subprocess.run(
-            [sys.executable, "-c", code, words], cwd=tmp_path, capture_output=True, text=True, check=False
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments):
+        call = [sys.executable, "-P", *arguments]
+        done = subprocess.run(
+            call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
-        assert result.returncode == 0, result.stderr
-    assert (tmp_path / "results" / "metrics.json").is_file()
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("-c", "import eval.cli; print(eval.cli.__file__)").startswith(str(site))
+    assert run("-c", "import elpa_env; print(elpa_env.load_landscape().class_counts[1])") == "3756\n"
+    page = ROOT / "README.md"
+    front = [*fenced_commands(page), *inline_commands(page)]
+    assert [words[0] for words in front] == ["compare", "sample"]
+    for words in (
+        *front,
+        "discover new c.db --space abo3 --target stable --initial 20".split(),
+        "discover run c.db --energy landscape --budget 25".split(),
+        "search vae --help".split(),
+    ):
+        run("-m", "eval", *words)
+    models = json.loads((tmp_path / "results" / "metrics.json").read_text())["judges"]["paper"]["models"]
+    assert {"vae", "gan", "dqn", "dqn-soft-model"} < set(models)
+    agent, *paper = (models[name]["mean"]["coverage"] for name in ("dqn-soft-model", "vae", "gan", "dqn"))
+    assert agent > max(paper)
     assert (tmp_path / "results" / "report.html").is_file()
-    assert len((tmp_path / "mine.csv").read_text().splitlines()) == 21
+    assert len((tmp_path / "mine.csv").read_text().splitlines()) == 101
